@@ -1,0 +1,172 @@
+//! What a run needs of a cluster, whichever kind it is.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::run::Component;
+
+/// Where workloads run, and the laptops outside it.
+///
+/// Everything inside is reached through [`client`](Self::client) alone, so methods and scenarios need
+/// not know which kind of cluster they are on.
+#[async_trait]
+pub trait Cluster: Send + Sync {
+    /// A client of the API server, with the rights to deploy methods and scenarios.
+    fn client(&self) -> kube::Client;
+
+    /// What is true of this cluster.
+    fn facts(&self) -> &Facts;
+
+    /// The image that holds this very program, already where the nodes find it.
+    fn image(&self) -> &str;
+
+    /// The parts whose behaviour stands in the figures.
+    fn components(&self) -> Vec<Component>;
+
+    /// The laptop of this name, on the office LAN, outside the cluster.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoLaptop`] where the cluster has none of that name.
+    async fn laptop(&self, name: &str) -> Result<Box<dyn Laptop>, ClusterError>;
+
+    /// Removes what was made for this run; a cluster that existed before stays.
+    ///
+    /// # Errors
+    /// Where something of ours may be left; the message names it.
+    async fn release(self: Box<Self>) -> Result<(), ClusterError>;
+}
+
+/// A host on the office LAN. Commands on it see its network, its resolver and its hosts file.
+pub trait Laptop: Send + Sync {
+    /// Its name: the method it is for, or `none`.
+    fn name(&self) -> &str;
+
+    /// A command that runs `program` there in the foreground, with the caller's standard streams.
+    fn command(&self, program: &OsStr) -> tokio::process::Command;
+
+    /// A command that runs this very program there.
+    fn inroads(&self) -> tokio::process::Command;
+}
+
+/// What is true of a cluster, as far as methods and reports care.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Facts {
+    /// Which kind of cluster it is.
+    pub kind: ClusterKind,
+    /// The API server's version, such as `v1.33.0`.
+    pub kubernetes: String,
+    /// What connects pods.
+    pub cni: String,
+    /// What implements Services, with its mode.
+    pub kube_proxy: String,
+    /// All nodes.
+    pub nodes: Vec<Node>,
+    /// Addresses of pods.
+    pub pod_cidr: IpNet,
+    /// Virtual addresses of Services.
+    pub service_cidr: IpNet,
+    /// The cluster's DNS server.
+    pub dns: IpAddr,
+    /// The cluster's DNS domain, `cluster.local`.
+    pub domain: String,
+    /// The API server as a laptop reaches it.
+    pub api_server: SocketAddr,
+    /// The certificate authority of the API server, PEM.
+    pub api_server_ca: String,
+}
+
+impl Facts {
+    /// The nodes that run workloads.
+    pub fn workers(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| !node.control_plane)
+    }
+}
+
+/// A node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its address on the LAN.
+    pub address: IpAddr,
+    /// Whether it runs the control plane (and no workloads).
+    pub control_plane: bool,
+}
+
+/// The kinds of cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClusterKind {
+    /// The embedded, rootless one.
+    Lab,
+    /// kind: Kubernetes in Docker.
+    Kind,
+    /// Any cluster that a kubeconfig names.
+    Context,
+}
+
+impl fmt::Display for ClusterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Lab => "lab",
+            Self::Kind => "kind",
+            Self::Context => "context",
+        })
+    }
+}
+
+/// A cluster could not be had, used or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// This machine lacks something.
+    #[error("{what}\n(hint: {hint})")]
+    Missing {
+        /// What is missing.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// There is no such laptop.
+    #[error("the cluster has no laptop `{0}`")]
+    NoLaptop(String),
+    /// A phase did not end in time.
+    #[error("{phase} took longer than {limit_s} s\n(hint: {hint})")]
+    TimedOut {
+        /// What was waited for.
+        phase: String,
+        /// The limit, in seconds.
+        limit_s: u64,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The API refused or failed.
+    #[error(transparent)]
+    Kubernetes(#[from] crate::kubernetes::KubernetesError),
+    /// Something else failed.
+    #[error("{doing}")]
+    Failed {
+        /// What was being done, and to what.
+        doing: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl ClusterError {
+    /// For `map_err`: what was being done when the cause came up.
+    pub fn while_doing<E>(doing: impl Into<String>) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Failed {
+            doing: doing.into(),
+            source: source.into(),
+        }
+    }
+}

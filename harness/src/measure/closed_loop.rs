@@ -1,0 +1,249 @@
+//! The closed loop: every session asks again as soon as it has its answer. For throughput.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Errors, Histogram, Load, Op, OpError, REOPEN_DELAY, Session, open_sessions};
+use crate::clock::{self, Instant};
+
+/// How a closed loop is run.
+#[derive(Debug, Clone, Copy)]
+pub struct ClosedLoop {
+    /// Sessions at work at once.
+    pub connections: usize,
+    /// Longest warm-up; it ends earlier once the rate holds still.
+    pub warm_up: Duration,
+    /// Operations that start within this time are counted.
+    pub window: Duration,
+}
+
+/// What a closed loop counted.
+#[derive(Debug, Default)]
+pub struct ClosedTally {
+    /// From the window's start to the last counted answer.
+    pub elapsed: Duration,
+    /// Operations that were answered rightly.
+    pub ops: u64,
+    /// Payload they moved, in bytes.
+    pub bytes: u64,
+    /// Operations that failed.
+    pub errors: Errors,
+    /// Time for each operation. The loop slows down with its target, so this is no latency under load.
+    pub total: Histogram,
+    /// Time to connect, where operations connect.
+    pub connect: Histogram,
+    /// Time to the first byte, where operations look at it.
+    pub first_byte: Histogram,
+    /// Whether the rate held still before the window began.
+    pub warm: bool,
+}
+
+/// Runs `load` as a closed loop. Must run inside [`on_this_thread`](super::on_this_thread).
+///
+/// # Errors
+/// Where the sessions could not be opened.
+pub async fn closed_loop<L: Load>(load: Rc<L>, plan: ClosedLoop) -> Result<ClosedTally, OpError> {
+    let sessions = open_sessions(&load, plan.connections).await?;
+    let shared = Rc::new(Shared::default());
+    let workers: Vec<_> = sessions
+        .into_iter()
+        .map(|session| tokio::task::spawn_local(work(load.clone(), session, shared.clone())))
+        .collect();
+
+    let warm = warm_up(&shared.done, plan.warm_up).await;
+    let start = clock::now();
+    shared.phase.set(Phase::Counting);
+    tokio::time::sleep(plan.window).await;
+    shared.phase.set(Phase::Over);
+    for worker in workers {
+        worker
+            .await
+            .map_err(|panicked| OpError(panicked.to_string()))?;
+    }
+
+    let mut tally = shared.tally.take();
+    tally.warm = warm;
+    tally.elapsed = shared.last.get().map_or(plan.window, |last| last - start);
+    Ok(tally)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Phase {
+    #[default]
+    WarmingUp,
+    Counting,
+    Over,
+}
+
+/// What the sessions share; they all live on one thread.
+#[derive(Default)]
+struct Shared {
+    phase: Cell<Phase>,
+    done: Cell<u64>,
+    last: Cell<Option<Instant>>,
+    tally: RefCell<ClosedTally>,
+}
+
+impl Shared {
+    fn count(&self, outcome: &Result<Op, OpError>, started: Instant, ended: Instant) {
+        let mut tally = self.tally.borrow_mut();
+        match outcome {
+            Ok(op) => {
+                tally.ops += 1;
+                tally.bytes += op.bytes;
+                tally.total.record(ended - started);
+                if let Some(connect) = op.connect {
+                    tally.connect.record(connect);
+                }
+                if let Some(first_byte) = op.first_byte {
+                    tally.first_byte.record(first_byte);
+                }
+            }
+            Err(error) => tally.errors.add(error),
+        }
+        self.last.set(Some(ended));
+    }
+}
+
+async fn work<L: Load>(load: Rc<L>, mut session: L::Session, shared: Rc<Shared>) {
+    while shared.phase.get() != Phase::Over {
+        let counted = shared.phase.get() == Phase::Counting;
+        let started = clock::now();
+        let outcome = session.run().await;
+        let ended = clock::now();
+        shared.done.set(shared.done.get() + 1);
+        if counted {
+            shared.count(&outcome, started, ended);
+        }
+        if outcome.is_err() {
+            match reopen(&load, &shared).await {
+                Some(opened) => session = opened,
+                None => return,
+            }
+        }
+    }
+}
+
+/// A new session in the place of a failed one; `None` where the load ends first.
+async fn reopen<L: Load>(load: &Rc<L>, shared: &Shared) -> Option<L::Session> {
+    while shared.phase.get() != Phase::Over {
+        tokio::time::sleep(REOPEN_DELAY).await;
+        match load.open().await {
+            Ok(session) => return Some(session),
+            Err(error) if shared.phase.get() == Phase::Counting => {
+                shared.tally.borrow_mut().errors.add(&error);
+            }
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+/// Waits until the rate holds still, at most `limit`, and says whether it did: three slices in a row
+/// within 10% of their mean, each with enough operations to tell.
+async fn warm_up(done: &Cell<u64>, limit: Duration) -> bool {
+    const SLICES: u32 = 10;
+    const ENOUGH: u64 = 20;
+    let mut slices = Vec::new();
+    let mut before = done.get();
+    for _ in 0..SLICES {
+        tokio::time::sleep(limit / SLICES).await;
+        slices.push(done.get() - before);
+        before = done.get();
+        if let [.., a, b, c] = slices[..] {
+            let mean = (a + b + c) / 3;
+            if mean >= ENOUGH
+                && [a, b, c]
+                    .iter()
+                    .all(|slice| slice.abs_diff(mean) * 10 <= mean)
+            {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::on_this_thread;
+    use super::*;
+
+    struct Sleeper {
+        takes: Duration,
+        fails_every: Option<u64>,
+        runs: Rc<Cell<u64>>,
+    }
+
+    struct Nap {
+        takes: Duration,
+        fails_every: Option<u64>,
+        runs: Rc<Cell<u64>>,
+    }
+
+    impl Load for Sleeper {
+        type Session = Nap;
+
+        async fn open(&self) -> Result<Nap, OpError> {
+            Ok(Nap {
+                takes: self.takes,
+                fails_every: self.fails_every,
+                runs: self.runs.clone(),
+            })
+        }
+    }
+
+    impl Session for Nap {
+        async fn run(&mut self) -> Result<Op, OpError> {
+            tokio::time::sleep(self.takes).await;
+            self.runs.set(self.runs.get() + 1);
+            match self.fails_every {
+                Some(n) if self.runs.get().is_multiple_of(n) => {
+                    Err(OpError("asked to fail".into()))
+                }
+                _ => Ok(Op {
+                    bytes: 10,
+                    ..Op::default()
+                }),
+            }
+        }
+    }
+
+    const PLAN: ClosedLoop = ClosedLoop {
+        connections: 4,
+        warm_up: Duration::from_millis(50),
+        window: Duration::from_millis(200),
+    };
+
+    fn sleeper(fails_every: Option<u64>) -> Rc<Sleeper> {
+        Rc::new(Sleeper {
+            takes: Duration::from_millis(5),
+            fails_every,
+            runs: Rc::default(),
+        })
+    }
+
+    #[test]
+    fn the_warm_up_is_not_counted() {
+        let load = sleeper(None);
+        let runs = load.runs.clone();
+        let tally = on_this_thread(closed_loop(load, PLAN)).unwrap();
+        assert!(
+            tally.ops > 0 && tally.ops < runs.get(),
+            "{} of {}",
+            tally.ops,
+            runs.get()
+        );
+        assert_eq!(tally.bytes, tally.ops * 10);
+        assert!(tally.elapsed >= PLAN.window);
+    }
+
+    #[test]
+    fn a_failed_operation_is_an_error_and_not_an_operation() {
+        let tally = on_this_thread(closed_loop(sleeper(Some(3)), PLAN)).unwrap();
+        assert!(tally.errors.count > 0 && tally.ops > 0);
+        assert_eq!(tally.errors.first.as_deref(), Some("asked to fail"));
+        assert_eq!(tally.total.len(), tally.ops);
+    }
+}

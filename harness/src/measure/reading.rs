@@ -1,0 +1,184 @@
+//! Turning tallies into figures for the result file.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::open_loop::CARRIED;
+use super::{ClosedTally, Errors, Histogram, OpenTally};
+use crate::run::Unit;
+
+/// One figure of a cell, as an agent reports it: the engine adds method, scenario, block and access.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reading {
+    /// Which figure.
+    pub metric: String,
+    /// Its unit.
+    pub unit: Unit,
+    /// Operations it rests on.
+    pub count: u64,
+    /// The figure: a rate, or the median of a latency.
+    pub value: f64,
+    /// Percentiles in the same unit, where the count carries them.
+    pub p50: Option<f64>,
+    /// See `p50`.
+    pub p90: Option<f64>,
+    /// See `p50`.
+    pub p99: Option<f64>,
+    /// The largest value.
+    pub max: Option<f64>,
+    /// Operations that failed.
+    pub errors: u64,
+    /// All values.
+    pub histogram: Option<String>,
+    /// Why the figure must not be used.
+    pub invalid_reason: Option<String>,
+    /// What a reader should know all the same.
+    pub caution: Option<String>,
+}
+
+impl Reading {
+    /// A rate: operations, or bytes where the unit says so, over the time they took.
+    #[must_use]
+    pub fn rate(metric: &str, unit: Unit, tally: &ClosedTally) -> Self {
+        let amount = if unit == Unit::BytesPerSecond {
+            tally.bytes
+        } else {
+            tally.ops
+        };
+        let mut reading = Self::new(
+            metric,
+            unit,
+            tally.ops,
+            per_second(amount, tally.elapsed),
+            &tally.errors,
+        );
+        if tally.ops == 0 {
+            reading.invalid_reason = Some(reading.nothing(&tally.errors));
+        }
+        if !tally.warm {
+            reading.caution =
+                Some("the rate did not hold still before the window began".to_owned());
+        }
+        reading
+    }
+
+    /// A latency, from all its values.
+    #[must_use]
+    pub fn latency(metric: &str, histogram: &Histogram, errors: &Errors) -> Self {
+        let mut reading = Self::new(
+            metric,
+            Unit::Microseconds,
+            histogram.len(),
+            histogram.median_us(),
+            errors,
+        );
+        reading.p50 = histogram.percentile_us(0.5);
+        reading.p90 = histogram.percentile_us(0.9);
+        reading.p99 = histogram.percentile_us(0.99);
+        reading.max = histogram.max_us();
+        reading.histogram = Some(histogram.encode());
+        if histogram.is_empty() {
+            reading.invalid_reason = Some(reading.nothing(errors));
+        }
+        reading
+    }
+
+    /// A latency under a fixed rate: invalid, and not merely slow, where the rate was not carried.
+    #[must_use]
+    pub fn open(metric: &str, histogram: &Histogram, tally: &OpenTally, rate: f64) -> Self {
+        let mut reading = Self::latency(metric, histogram, &tally.errors);
+        if tally.carried() < CARRIED {
+            reading.invalid_reason = Some(format!(
+                "carried {:.0}% of the asked {rate:.0}/s{}",
+                tally.carried() * 100.0,
+                tally
+                    .errors
+                    .first
+                    .as_ref()
+                    .map(|e| format!(" ({e})"))
+                    .unwrap_or_default()
+            ));
+        }
+        if let Some(late) = tally
+            .lateness
+            .percentile_us(0.99)
+            .filter(|late| *late > LATE_US)
+        {
+            reading.caution = Some(format!("the generator itself woke up to {late:.0} µs late"));
+        }
+        reading
+    }
+
+    fn new(metric: &str, unit: Unit, count: u64, value: f64, errors: &Errors) -> Self {
+        Self {
+            metric: metric.to_owned(),
+            unit,
+            count,
+            value,
+            p50: None,
+            p90: None,
+            p99: None,
+            max: None,
+            errors: errors.count,
+            histogram: None,
+            invalid_reason: None,
+            caution: None,
+        }
+    }
+
+    fn nothing(&self, errors: &Errors) -> String {
+        match &errors.first {
+            Some(error) => format!("no operation succeeded: {error}"),
+            None => "no operation ended within the window".to_owned(),
+        }
+    }
+}
+
+/// How late the generator may wake up, at its 99th percentile, before the reader is told.
+const LATE_US: f64 = 1_000.0;
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn per_second(amount: u64, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() {
+        0.0
+    } else {
+        amount as f64 / elapsed.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_that_was_not_carried_makes_the_latency_invalid() {
+        let mut tally = OpenTally {
+            asked: 100,
+            answered: 98,
+            ..OpenTally::default()
+        };
+        (0..98).for_each(|_| tally.corrected.record(Duration::from_micros(100)));
+        let reading = Reading::open("latency", &tally.corrected, &tally, 1000.0);
+        assert_eq!(
+            reading.invalid_reason.as_deref(),
+            Some("carried 98% of the asked 1000/s")
+        );
+        tally.answered = 99;
+        assert_eq!(
+            Reading::open("latency", &tally.corrected, &tally, 1000.0).invalid_reason,
+            None
+        );
+    }
+
+    #[test]
+    fn nothing_answered_is_invalid_and_not_zero() {
+        let mut tally = ClosedTally::default();
+        tally.errors.add(&super::super::OpError("refused".into()));
+        let reading = Reading::rate("requests", Unit::PerSecond, &tally);
+        assert_eq!(
+            reading.invalid_reason.as_deref(),
+            Some("no operation succeeded: refused")
+        );
+    }
+}
