@@ -6,6 +6,7 @@
 //! `inroads-lab`, `inroads-methods` and `inroads-scenarios`. Rendering a result is `inroads-reports`' job.
 
 pub mod access;
+pub mod agent;
 
 pub mod clock;
 pub mod cluster;

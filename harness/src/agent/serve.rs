@@ -1,0 +1,276 @@
+//! The agent's side: carrying out orders until the input ends.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
+use tokio_util::sync::CancellationToken;
+
+use super::protocol::{Answer, Call, MAX_LINE, Order, Reply, Usage};
+use crate::dial::Dialer;
+use crate::ids::MethodId;
+use crate::method::{Connection, Invitation, LaptopNetwork, Method};
+use crate::scenario::{LoadOrder, Scenario, Workload};
+use crate::{Access, clock, probe};
+
+/// How often a target is tried again that does not answer yet.
+const REACH_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest time until a target must answer.
+const REACH_LIMIT: Duration = Duration::from_secs(20);
+
+/// All methods and scenarios that this program has, in report order.
+pub struct Repertoire {
+    /// The methods.
+    pub methods: Vec<Box<dyn Method>>,
+    /// The scenarios.
+    pub scenarios: Vec<Box<dyn Scenario>>,
+}
+
+impl Repertoire {
+    /// The method of this id.
+    #[must_use]
+    pub fn method(&self, id: &MethodId) -> Option<&dyn Method> {
+        self.methods
+            .iter()
+            .map(Box::as_ref)
+            .find(|method| method.id() == *id)
+    }
+
+    /// The scenario of this id.
+    #[must_use]
+    pub fn scenario(&self, id: &str) -> Option<&dyn Scenario> {
+        self.scenarios
+            .iter()
+            .map(Box::as_ref)
+            .find(|scenario| scenario.id() == id)
+    }
+}
+
+/// Carries out the orders that come in by `input` until it ends, then undoes what is connected.
+///
+/// # Errors
+/// Where a line is no order, or an answer cannot be written: the controller is gone or is not ours.
+pub async fn serve(
+    repertoire: Arc<Repertoire>,
+    input: impl AsyncRead + Send + Unpin + 'static,
+    output: impl AsyncWrite + Send + Unpin,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let (mut calls, ended) = read_calls(input);
+    let mut replies = FramedWrite::new(output, LinesCodec::new_with_max_length(MAX_LINE));
+    let mut worker = Worker {
+        repertoire,
+        connection: None,
+    };
+    while let Some(call) = calls.recv().await {
+        let Call { id, order } = call?;
+        // An order that hangs must not outlive the controller: the next line, or the end of input,
+        // is awaited beside it.
+        let answer = tokio::select! {
+            answer = worker.carry_out(order) => answer,
+            () = ended.cancelled() => break,
+        };
+        replies
+            .send(serde_json::to_string(&Reply { id, answer })?)
+            .await?;
+    }
+    match worker.connection.take() {
+        Some(connection) => Ok(connection.close().await?),
+        None => Ok(()),
+    }
+}
+
+/// Reads orders on a task of its own, so that the end of input is seen while one is carried out: the
+/// token is cancelled then.
+fn read_calls(
+    input: impl AsyncRead + Send + Unpin + 'static,
+) -> (
+    mpsc::Receiver<Result<Call, Box<dyn Error + Send + Sync>>>,
+    CancellationToken,
+) {
+    let (sender, receiver) = mpsc::channel(1);
+    let ended = CancellationToken::new();
+    let guard = ended.clone().drop_guard();
+    let mut lines = FramedRead::new(input, LinesCodec::new_with_max_length(MAX_LINE));
+    tokio::spawn(async move {
+        let _ended = guard;
+        while let Some(line) = lines.next().await {
+            let call = line
+                .map_err(Into::into)
+                .and_then(|line| serde_json::from_str(&line).map_err(Into::into));
+            if sender.send(call).await.is_err() {
+                return;
+            }
+        }
+    });
+    (receiver, ended)
+}
+
+struct Worker {
+    repertoire: Arc<Repertoire>,
+    connection: Option<Box<dyn Connection>>,
+}
+
+impl Worker {
+    async fn carry_out(&mut self, order: Order) -> Answer {
+        let outcome = match order {
+            Order::Connect { method, invitation } => self.connect(&method, invitation).await,
+            Order::Disconnect => self.disconnect().await,
+            Order::Reach { access, host, port } => reach(access, &host, port).await,
+            Order::Probe {
+                scenario,
+                probe,
+                method,
+                accesses,
+                workload,
+            } => {
+                self.probe(&scenario, &probe, &method, &accesses, &workload)
+                    .await
+            }
+            Order::Measure {
+                scenario,
+                load,
+                access,
+                workload,
+            } => self.measure(scenario, load, access, workload).await,
+            Order::Usage => usage().map(Answer::Used),
+            Order::Network => network().map(Answer::Network),
+        };
+        outcome.unwrap_or_else(|error| Answer::Failed(chain(error.as_ref())))
+    }
+
+    async fn connect(&mut self, method: &MethodId, invitation: Invitation) -> Outcome {
+        self.disconnect().await?;
+        let repertoire = self.repertoire.clone();
+        let method = repertoire
+            .method(method)
+            .ok_or_else(|| format!("there is no method `{method}`"))?;
+        let connection = method.connect(invitation).await?;
+        let answer = Answer::Connected {
+            accesses: connection.accesses(),
+            components: connection.components(),
+        };
+        self.connection = Some(connection);
+        Ok(answer)
+    }
+
+    async fn disconnect(&mut self) -> Outcome {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await?;
+        }
+        Ok(Answer::Done)
+    }
+
+    async fn probe(
+        &self,
+        scenario: &str,
+        id: &str,
+        method: &MethodId,
+        accesses: &[Access],
+        workload: &Workload,
+    ) -> Outcome {
+        let asked = self.repertoire.scenario(scenario);
+        let asked = asked.ok_or_else(|| format!("there is no scenario `{scenario}`"))?;
+        let found = asked.probes().iter().find(|probe| probe.id == id);
+        let found = found.ok_or_else(|| format!("scenario `{scenario}` has no probe `{id}`"))?;
+        let through = self.repertoire.method(method);
+        let through = through.ok_or_else(|| format!("there is no method `{method}`"))?;
+        Ok(Answer::Probed(
+            probe::ask(found, asked, through, accesses, workload).await,
+        ))
+    }
+
+    async fn measure(
+        &self,
+        scenario: String,
+        load: LoadOrder,
+        access: Access,
+        workload: Workload,
+    ) -> Outcome {
+        let repertoire = self.repertoire.clone();
+        let (sender, receiver) = oneshot::channel();
+        // A plain thread, so that an agent told to stop need not wait for the load's end.
+        std::thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || {
+                let outcome = match repertoire.scenario(&scenario) {
+                    Some(scenario) => scenario
+                        .measure(&load, &Dialer::new(access), &workload)
+                        .map_err(Box::<dyn Error + Send + Sync>::from),
+                    None => Err(format!("there is no scenario `{scenario}`").into()),
+                };
+                drop(sender.send(outcome));
+            })?;
+        let outcome = receiver
+            .await
+            .map_err(|_panicked| "the load's thread panicked")?;
+        Ok(Answer::Measured(outcome?))
+    }
+}
+
+type Outcome = Result<Answer, Box<dyn Error + Send + Sync>>;
+
+/// Tries until a TCP connection opens: what a user who waits for the tunnel does.
+async fn reach(access: Access, host: &str, port: u16) -> Outcome {
+    let dialer = Dialer::new(access);
+    let started = clock::now();
+    loop {
+        match dialer.tcp(host, port).await {
+            Ok(_stream) => return Ok(Answer::Done),
+            Err(error) if started.elapsed() > REACH_LIMIT => return Err(error.into()),
+            Err(_) => tokio::time::sleep(REACH_PAUSE).await,
+        }
+    }
+}
+
+/// CPU time from getrusage(2), peak memory from `VmHWM` of proc(5).
+fn usage() -> Result<Usage, Box<dyn Error + Send + Sync>> {
+    let used = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)?;
+    let seconds = |time: nix::sys::time::TimeVal| {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "CPU seconds stay far below 2^52"
+        )]
+        let (s, us) = (time.tv_sec() as f64, time.tv_usec() as f64);
+        s + us / 1e6
+    };
+    let kib = u64::try_from(used.max_rss())?;
+    Ok(Usage {
+        cpu_s: seconds(used.user_time()) + seconds(used.system_time()),
+        peak_bytes: kib * 1024,
+    })
+}
+
+/// The routes of this host's IPv4 table (proc_pid_net(5)), the default route and loopback apart.
+fn network() -> Result<LaptopNetwork, Box<dyn Error + Send + Sync>> {
+    let table = std::fs::read_to_string("/proc/thread-self/net/route")?;
+    let routes = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let address = |index: usize| -> Option<std::net::Ipv4Addr> {
+            let raw = u32::from_str_radix(fields.get(index)?, 16).ok()?;
+            Some(std::net::Ipv4Addr::from(raw.swap_bytes()))
+        };
+        ipnet::Ipv4Net::with_netmask(address(1)?, address(7)?).ok()
+    });
+    Ok(LaptopNetwork {
+        routes: routes
+            .filter(|net| net.prefix_len() > 0)
+            .map(Into::into)
+            .collect(),
+    })
+}
+
+/// An error and its causes, one text each.
+fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut texts = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        texts.push(error.to_string());
+        cause = error.source();
+    }
+    texts
+}
