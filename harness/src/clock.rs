@@ -25,6 +25,12 @@ pub fn wall() -> jiff::Timestamp {
     now.round(jiff::Unit::Second).unwrap_or(now)
 }
 
+/// The date and time now, in UTC, as exact as the machine has it: for logs.
+#[must_use]
+pub fn wall_precise() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
 /// Time since it was started.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(Instant);

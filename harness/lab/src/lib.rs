@@ -1,1 +1,75 @@
+//! The lab: an embedded, rootless cluster that serves the Kubernetes API.
+//!
+//! A lab is a tree of processes of this same program in namespaces of their own. `inroads lab …` is what
+//! they are started with; [`main`] tells them apart. Nothing of the machine's own network, files or
+//! services is touched, and all of it goes when the lab's first process ends, however it ends.
 
+mod boot;
+mod container;
+mod control_plane;
+mod enter;
+mod host;
+mod net;
+mod node;
+pub mod pki;
+mod process;
+mod rootfs;
+mod spec;
+mod world;
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use process::ExitStatus;
+
+/// The version of Kubernetes whose API the lab serves.
+pub(crate) const KUBERNETES_VERSION: &str = "v1.33.0+inroads-lab";
+
+/// What `inroads lab ARGUMENTS` does. It must be called before any thread is started.
+#[must_use]
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let status = match words[..] {
+        ["init"] => boot::init(),
+        ["check"] => report_check(),
+        ["host", name, folder] => host::hold(name, Path::new(folder)),
+        ["node", name, folder] => node::main(name, Path::new(folder)),
+        ["control-plane", spec] => control_plane::run(Path::new(spec)),
+        ["container", spec] => container::run(Path::new(spec)),
+        ["enter", lab, host, how, ..] => enter_host(lab, host, how, &arguments[4..]),
+        _ => usage(),
+    };
+    status.into()
+}
+
+/// `enter LAB HOST command PROGRAM …` or `enter LAB HOST self …`, which is this very program.
+fn enter_host(lab: &str, host: &str, how: &str, rest: &[OsString]) -> ExitStatus {
+    let (Ok(lab), Ok(host)) = (lab.parse(), host.parse()) else {
+        return usage();
+    };
+    let place = enter::Place { lab, host };
+    match (how, rest) {
+        ("self", rest) => enter::enter(place, None, rest),
+        ("command", [program, rest @ ..]) => enter::enter(place, Some(OsStr::new(program)), rest),
+        _ => usage(),
+    }
+}
+
+fn report_check() -> ExitStatus {
+    match boot::check() {
+        Ok(()) => ExitStatus::SUCCESS,
+        Err(error) => {
+            drop(writeln!(std::io::stderr().lock(), "{error}"));
+            ExitStatus::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitStatus {
+    let text =
+        "error: `inroads lab` is for the lab's own processes\n(hint: see `inroads cluster --help`)";
+    drop(writeln!(std::io::stderr().lock(), "{text}"));
+    ExitStatus(2)
+}

@@ -86,12 +86,7 @@ pub async fn serve(
 
 /// Reads orders on a task of its own, so that the end of input is seen while one is carried out: the
 /// token is cancelled then.
-fn read_calls(
-    input: impl AsyncRead + Send + Unpin + 'static,
-) -> (
-    mpsc::Receiver<Result<Call, Box<dyn Error + Send + Sync>>>,
-    CancellationToken,
-) {
+fn read_calls(input: impl AsyncRead + Send + Unpin + 'static) -> (Calls, CancellationToken) {
     let (sender, receiver) = mpsc::channel(1);
     let ended = CancellationToken::new();
     let guard = ended.clone().drop_guard();
@@ -109,6 +104,9 @@ fn read_calls(
     });
     (receiver, ended)
 }
+
+/// Orders as they come in, or what is wrong with a line.
+type Calls = mpsc::Receiver<Result<Call, Box<dyn Error + Send + Sync>>>;
 
 struct Worker {
     repertoire: Arc<Repertoire>,

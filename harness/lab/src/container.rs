@@ -1,0 +1,212 @@
+//! A container: one program in mount, PID, UTS and IPC namespaces of its own, in the network namespace of
+//! its pod, with its files and its capabilities and no more.
+//!
+//! `inroads lab container SPEC` makes the namespaces, starts the program as their first process, passes
+//! SIGTERM on to it, and ends as it ends. When it is killed, the program is killed with it.
+
+use std::ffi::CString;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::wait::WaitPidFlag;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::process::{self, ExitStatus};
+use crate::rootfs::{self, Volume};
+
+/// What a container is started with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerSpec {
+    /// The program and its arguments.
+    pub(crate) command: Vec<String>,
+    /// Its environment, whole.
+    pub(crate) environment: Vec<(String, String)>,
+    /// Its working folder.
+    pub(crate) folder: PathBuf,
+    /// The pod's host name.
+    pub(crate) hostname: String,
+    /// The folder with the pod's `resolv.conf`, `hosts` and `hostname`.
+    pub(crate) resolver: PathBuf,
+    /// What it finds at paths of its own.
+    pub(crate) volumes: Vec<Volume>,
+    /// What it may do beyond an ordinary process.
+    pub(crate) capabilities: Capabilities,
+}
+
+/// The capabilities of a container (`securityContext`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Capabilities {
+    /// `privileged`: all of them.
+    pub(crate) all: bool,
+    /// `capabilities.add`, such as `NET_ADMIN`, or `ALL`.
+    pub(crate) add: Vec<String>,
+    /// `capabilities.drop`, likewise.
+    pub(crate) drop: Vec<String>,
+}
+
+/// What containers have by default: the set that containerd and Docker give.
+const DEFAULT: [Capability; 14] = [
+    Capability::CAP_AUDIT_WRITE,
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_KILL,
+    Capability::CAP_MKNOD,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_SETUID,
+    Capability::CAP_SYS_CHROOT,
+];
+
+impl Capabilities {
+    /// The set they come to. Names that do not exist are left out: the API server refuses them before.
+    fn resolve(&self) -> CapsHashSet {
+        let all = caps::all();
+        if self.all {
+            return all;
+        }
+        let named = |names: &[String]| -> CapsHashSet {
+            if names.iter().any(|name| name == "ALL") {
+                return all.clone();
+            }
+            names
+                .iter()
+                .filter_map(|name| Capability::from_str(&format!("CAP_{name}")).ok())
+                .collect()
+        };
+        let base: CapsHashSet = DEFAULT.into_iter().collect();
+        let kept: CapsHashSet = base.difference(&named(&self.drop)).copied().collect();
+        kept.union(&named(&self.add)).copied().collect()
+    }
+}
+
+/// Runs the container that the file `spec` describes, and ends as its program ends.
+pub(crate) fn run(spec: &Path) -> ExitStatus {
+    match try_run(spec) {
+        Ok(status) => status,
+        Err(error) => {
+            drop(writeln!(io::stderr().lock(), "container: {error}"));
+            ExitStatus::NOT_EXECUTED
+        }
+    }
+}
+
+fn try_run(spec: &Path) -> Result<ExitStatus, Box<dyn std::error::Error>> {
+    let spec: ContainerSpec = serde_json::from_slice(&std::fs::read(spec)?)?;
+    // Blocked here and taken one by one below, so that none is lost between the fork and the wait.
+    let handled: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]
+        .into_iter()
+        .collect();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&handled), None)?;
+    process::die_with_parent()?;
+    unshare(
+        CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC,
+    )?;
+    let child = process::fork(move || match become_program(&spec, &handled) {
+        Ok(never) => match never {},
+        Err(error) => {
+            drop(writeln!(
+                io::stderr().lock(),
+                "container: starting `{}`: {error}",
+                spec.command.join(" ")
+            ));
+            ExitStatus::NOT_FOUND
+        }
+    })?;
+    carry_signals(child, &handled)
+}
+
+/// Passes signals on to the program until it has ended.
+fn carry_signals(child: Pid, handled: &SigSet) -> Result<ExitStatus, Box<dyn std::error::Error>> {
+    loop {
+        match handled.wait()? {
+            Signal::SIGCHLD => {
+                let status = nix::sys::wait::waitpid(child, Some(WaitPidFlag::WNOHANG))?;
+                if let Some(ended) = process::exit_status(status) {
+                    return Ok(ended);
+                }
+            }
+            signal => drop(kill(child, signal)),
+        }
+    }
+}
+
+/// The first process of the container's namespaces: prepares them and becomes the program.
+fn become_program(
+    spec: &ContainerSpec,
+    blocked: &SigSet,
+) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    process::die_with_parent()?;
+    nix::unistd::sethostname(&spec.hostname)?;
+    let program = std::fs::read_link("/proc/self/exe")?;
+    rootfs::become_container(&program, &spec.resolver, &spec.volumes)?;
+    nix::unistd::chdir(&spec.folder)?;
+    nix::unistd::setsid()?;
+    limit(&spec.capabilities.resolve())?;
+    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(blocked), None)?;
+    let words = spec
+        .command
+        .iter()
+        .map(|word| CString::new(word.as_str()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let environment = spec
+        .environment
+        .iter()
+        .map(|(name, value)| CString::new(format!("{name}={value}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let program = words.first().ok_or("it has no command")?;
+    Ok(nix::unistd::execvpe(program, &words, &environment)?)
+}
+
+/// Gives up every capability but `kept`, for good.
+fn limit(kept: &CapsHashSet) -> Result<(), Box<dyn std::error::Error>> {
+    let has = caps::read(None, CapSet::Bounding)?;
+    for capability in has.difference(kept) {
+        caps::drop(None, CapSet::Bounding, *capability)?;
+    }
+    let may: CapsHashSet = has.intersection(kept).copied().collect();
+    caps::clear(None, CapSet::Ambient)?;
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new())?;
+    caps::set(None, CapSet::Effective, &may)?;
+    caps::set(None, CapSet::Permitted, &may)?;
+    nix::sys::prctl::set_no_new_privs()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(add: &[&str], drop: &[&str]) -> CapsHashSet {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Capabilities {
+            all: false,
+            add: owned(add),
+            drop: owned(drop),
+        }
+        .resolve()
+    }
+
+    #[test]
+    fn a_container_has_what_it_asks_for_and_no_more() {
+        assert!(!of(&[], &[]).contains(&Capability::CAP_NET_ADMIN));
+        assert!(of(&["NET_ADMIN"], &[]).contains(&Capability::CAP_NET_ADMIN));
+        assert!(!of(&[], &["NET_RAW"]).contains(&Capability::CAP_NET_RAW));
+        assert_eq!(
+            of(&["NET_ADMIN"], &["ALL"]),
+            CapsHashSet::from([Capability::CAP_NET_ADMIN])
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! kube-proxy's place: keeps the node's rules in step with Services and their endpoints.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use nlink::netlink::{Connection, Nftables};
+
+use super::ruleset::{self, ServicePortRules};
+use super::{Node, NodeError, PODS};
+use crate::net::NetError;
+
+/// How long changes are gathered before the rules are replaced: a rollout is many changes.
+const GATHER: Duration = Duration::from_millis(3);
+
+/// Replaces the rules after every change that matters, for as long as it runs.
+pub(crate) async fn follow(node: &Node) -> Result<(), NodeError> {
+    let rules =
+        Connection::<Nftables>::new().map_err(NetError::while_doing("opening a netlink socket"))?;
+    let (services, services_writer) = reflector::store::<Service>();
+    let (slices, slices_writer) = reflector::store::<EndpointSlice>();
+    let config = watcher::Config::default;
+    let services_seen = watcher(Api::<Service>::all(node.client.clone()), config())
+        .default_backoff()
+        .reflect(services_writer)
+        .map(drop);
+    let slices_seen = watcher(Api::<EndpointSlice>::all(node.client.clone()), config())
+        .default_backoff()
+        .reflect(slices_writer)
+        .map(drop);
+    let mut changes = std::pin::pin!(futures_util::stream::select(services_seen, slices_seen));
+
+    let mut current: Option<Vec<ServicePortRules>> = None;
+    while changes.next().await.is_some() {
+        while let Ok(Some(())) = tokio::time::timeout(GATHER, changes.next()).await {}
+        let services = services.state();
+        let slices: Vec<_> = slices
+            .state()
+            .iter()
+            .map(|slice| (**slice).clone())
+            .collect();
+        let mut wanted = ruleset::service_ports(services.iter().map(AsRef::as_ref), &slices);
+        wanted.sort_by(|a, b| a.name.cmp(&b.name));
+        if current.as_ref() == Some(&wanted) {
+            continue;
+        }
+        let failed = || NetError::while_doing("replacing the rules for Services");
+        let transaction =
+            ruleset::transaction(rules.transaction(), &wanted, PODS).map_err(failed())?;
+        transaction.commit(&rules).await.map_err(failed())?;
+        current = Some(wanted);
+    }
+    Ok(())
+}
