@@ -1,5 +1,6 @@
 //! Putting plain manifests into a cluster, waiting until they are ready, and taking them out again.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -7,9 +8,14 @@ use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
 };
+use kube::config::AuthInfo;
 use kube::runtime::{WatchStreamExt as _, watcher};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+
+use crate::access::Secret;
 
 /// Who we are to server-side apply, and in `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "inroads";
@@ -19,6 +25,29 @@ pub const RUN_LABEL: &str = "inroads.dev/run";
 
 /// The namespace that manifest files name, so that they can be applied by hand as they are.
 pub const MANIFEST_NAMESPACE: &str = "inroads";
+
+/// A client of the API server at `api` that trusts the authority `ca` (PEM) alone and shows `token`.
+///
+/// # Errors
+/// [`KubernetesError::Client`] where `ca` is no certificate.
+pub fn client(
+    api: SocketAddr,
+    ca: &str,
+    token: &Secret<String>,
+) -> Result<kube::Client, KubernetesError> {
+    let url = format!("https://{api}")
+        .parse()
+        .map_err(KubernetesError::client)?;
+    let mut config = kube::Config::new(url);
+    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca.as_bytes()).collect();
+    let roots = roots.map_err(KubernetesError::client)?;
+    config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
+    config.auth_info = AuthInfo {
+        token: Some(token.expose().clone().into()),
+        ..AuthInfo::default()
+    };
+    kube::Client::try_from(config).map_err(KubernetesError::client)
+}
 
 /// Reads the documents of a manifest file.
 ///
@@ -252,6 +281,9 @@ pub enum KubernetesError {
         /// What is wrong.
         reason: String,
     },
+    /// A client could not be made.
+    #[error("making a client of the API server")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A call failed.
     #[error("{doing} {kind} `{name}` failed")]
     Call {
@@ -291,6 +323,10 @@ pub enum KubernetesError {
 }
 
 impl KubernetesError {
+    fn client(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Client(error.into())
+    }
+
     /// For `map_err`: which call failed.
     pub fn call(
         doing: &'static str,

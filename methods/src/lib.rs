@@ -1,1 +1,29 @@
+//! The ways in: each with its manifests, its part on the laptop and, where it has one, its part in the
+//! cluster.
 
+mod direct;
+mod forward;
+mod laptop;
+mod resolver;
+mod route;
+mod socks;
+
+use inroads_harness::Method;
+use inroads_harness::role::Role;
+
+/// All methods, in report order. The control comes first.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Method>> {
+    vec![
+        Box::new(direct::Direct),
+        Box::new(forward::Forward),
+        Box::new(route::Route),
+        Box::new(socks::Socks),
+    ]
+}
+
+/// What methods run in the cluster.
+#[must_use]
+pub fn roles() -> Vec<Role> {
+    vec![socks::server::ROLE]
+}

@@ -24,11 +24,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use inroads_harness::access::Secret;
+use inroads_harness::kubernetes::{self, KubernetesError};
 use ipnet::Ipv4Net;
-use kube::config::AuthInfo;
 use nlink::netlink::{Connection, Route};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -84,6 +82,9 @@ pub(crate) enum NodeError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The API could not be used at all.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     /// The network could not be changed.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -148,7 +149,7 @@ pub(crate) fn main(name: &str, folder: &Path) -> ExitStatus {
 /// # Errors
 /// Where it cannot start, or a part of it ends, which none does in ordinary use.
 async fn run(spec: NodeSpec) -> Result<(), NodeError> {
-    let client = api_client(spec.api, &spec.ca, &spec.token)?;
+    let client = kubernetes::client(spec.api, &spec.ca, &spec.token)?;
     let links = net::links_of(None)?;
     let ipam = Mutex::new(Ipam::new(spec.pod_cidr));
     let node = Arc::new(Node {
@@ -167,29 +168,6 @@ async fn run(spec: NodeSpec) -> Result<(), NodeError> {
         ended = proxy::follow(&node) => ended,
         ended = kubelet::follow(node.clone()) => ended,
     }
-}
-
-/// A client of the API server at `api` that trusts `ca` alone.
-pub(crate) fn api_client(
-    api: SocketAddr,
-    ca: &str,
-    token: &Secret<String>,
-) -> Result<kube::Client, NodeError> {
-    let url = format!("https://{api}")
-        .parse()
-        .map_err(|e| NodeError::Tls(Box::new(e)))?;
-    let mut config = kube::Config::new(url);
-    let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca.as_bytes()).collect();
-    let roots = roots.map_err(|e| NodeError::Tls(Box::new(e)))?;
-    config.root_cert = Some(roots.into_iter().map(|root| root.to_vec()).collect());
-    config.auth_info = AuthInfo {
-        token: Some(token.expose().clone().into()),
-        ..AuthInfo::default()
-    };
-    kube::Client::try_from(config).map_err(|source| NodeError::Api {
-        doing: "making a client of the API",
-        source: Box::new(source),
-    })
 }
 
 /// The network that all nodes' pods share.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-use inroads_harness::kubernetes::{Applier, documents};
+use inroads_harness::kubernetes::{self, Applier, documents};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -15,7 +15,6 @@ use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 use super::{Credentials, WorldError, started};
-use crate::node::api_client;
 use crate::spec::{CLUSTER_DOMAIN, NODES, addresses};
 
 /// The manifests of cluster DNS, applied like everything else.
@@ -33,7 +32,7 @@ pub(super) async fn wait(
     api: SocketAddr,
     credentials: &Credentials,
 ) -> Result<String, WorldError> {
-    let client = api_client(api, credentials.authority.trust().pem(), &credentials.admin)?;
+    let client = kubernetes::client(api, credentials.authority.trust().pem(), &credentials.admin)?;
     let version = within("starting the API server", async {
         loop {
             match client.apiserver_version().await {

@@ -1,0 +1,143 @@
+//! The `dns` scenario: the cluster's names, looked up from where the client stands.
+
+mod load;
+mod probes;
+mod question;
+
+use std::rc::Rc;
+
+use async_trait::async_trait;
+use inroads_harness::Scenario;
+use inroads_harness::dial::Dialer;
+use inroads_harness::measure::{
+    ClosedLoop, Errors, Histogram, OpError, OpenLoop, Reading, closed_loop, on_this_thread,
+    open_loop,
+};
+use inroads_harness::method::Manifest;
+use inroads_harness::probe::{Attempt, Probe};
+use inroads_harness::run::Unit;
+use inroads_harness::scenario::{
+    LoadOrder, LoadSpec, Object, ScenarioError, Shape, Target, Workload,
+};
+
+use load::{KINDS, Lookups};
+
+/// The Service with a virtual address.
+const ADDRESSED: &str = "directory";
+
+/// The headless Service of the same pods.
+const HEADLESS: &str = "peers";
+
+/// The name of both Services' port.
+const PORT_NAME: &str = "http";
+
+/// The scenario.
+pub(crate) struct Dns;
+
+#[async_trait]
+impl Scenario for Dns {
+    fn id(&self) -> &'static str {
+        "dns"
+    }
+
+    fn title(&self) -> &'static str {
+        "Cluster DNS"
+    }
+
+    fn summary(&self) -> &'static str {
+        "lookups of Services, headless Services, SRV and missing names"
+    }
+
+    fn manifests(&self) -> &'static [Manifest] {
+        &[Manifest {
+            file: "dns.yaml",
+            yaml: include_str!("../manifests/dns.yaml"),
+        }]
+    }
+
+    fn targets(&self, workload: &Workload) -> Vec<Target> {
+        let dns = workload.dns.map(|address| Target {
+            object: Object::ClusterDns,
+            hosts: vec![address.to_string()],
+            port: question::PORT,
+        });
+        dns.into_iter().collect()
+    }
+
+    fn probes(&self) -> &'static [Probe] {
+        probes::ALL
+    }
+
+    async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {
+        probes::attempt(id, dialer, workload).await
+    }
+
+    fn loads(&self) -> &'static [LoadSpec] {
+        &[
+            LoadSpec {
+                id: "lookups",
+                title: "lookups of every kind",
+                shape: Shape::Closed,
+                connections: 16,
+            },
+            LoadSpec {
+                id: "latency",
+                title: "lookups at a fixed rate",
+                shape: Shape::Open,
+                connections: 16,
+            },
+        ]
+    }
+
+    fn measure(
+        &self,
+        order: &LoadOrder,
+        dialer: &Dialer,
+        workload: &Workload,
+    ) -> Result<Vec<Reading>, ScenarioError> {
+        let unusable = |error: OpError| ScenarioError::WrongAnswer(error.0);
+        let load = Rc::new(Lookups::new(dialer.clone(), workload).map_err(unusable)?);
+        let LoadOrder {
+            connections,
+            warm_up,
+            window,
+            ..
+        } = *order;
+        match (order.load.as_str(), order.rate) {
+            ("lookups", _) => {
+                let plan = ClosedLoop {
+                    connections,
+                    warm_up,
+                    window,
+                };
+                let tally = on_this_thread(closed_loop(load, plan)).map_err(unusable)?;
+                Ok(vec![Reading::rate("lookups", Unit::PerSecond, &tally)])
+            }
+            ("latency", Some(rate)) => {
+                let plan = OpenLoop {
+                    rate,
+                    connections,
+                    warm_up,
+                    window,
+                };
+                let tally = on_this_thread(open_loop(load, plan)).map_err(unusable)?;
+                let mut readings = vec![
+                    Reading::open("latency", &tally.corrected, &tally, rate),
+                    Reading::open("latency-raw", &tally.raw, &tally, rate),
+                ];
+                let empty = Histogram::default();
+                for (index, kind) in KINDS.iter().enumerate() {
+                    let histogram = tally.classes.get(index).unwrap_or(&empty);
+                    let mut reading =
+                        Reading::latency(&format!("latency-{kind}"), histogram, &Errors::default());
+                    reading.invalid_reason = reading
+                        .invalid_reason
+                        .or(readings[0].invalid_reason.clone());
+                    readings.push(reading);
+                }
+                Ok(readings)
+            }
+            (other, _) => Err(ScenarioError::NoSuchLoad(other.to_owned())),
+        }
+    }
+}
