@@ -12,12 +12,15 @@ pub mod clock;
 pub mod cluster;
 pub mod dial;
 
+pub mod engine;
+pub mod event;
 pub mod ids;
 pub mod kubernetes;
 pub mod measure;
 
 pub mod method;
 
+pub mod plan;
 pub mod probe;
 pub mod role;
 pub mod run;

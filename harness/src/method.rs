@@ -77,7 +77,7 @@ pub trait Method: Send + Sync {
 
 /// A laptop connected by a method. Dropping it undoes what connecting changed on the laptop.
 #[async_trait]
-pub trait Connection: Send {
+pub trait Connection: Send + Sync {
     /// How clients can use it, in order of effort.
     fn accesses(&self) -> Vec<Access>;
 

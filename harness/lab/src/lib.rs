@@ -9,6 +9,7 @@ mod container;
 mod control_plane;
 mod enter;
 mod host;
+mod lab;
 mod net;
 mod node;
 pub mod pki;
@@ -22,10 +23,17 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use lab::{Lab, LabOptions, LabState, Status};
 use process::ExitStatus;
 
 /// The version of Kubernetes whose API the lab serves.
 pub(crate) const KUBERNETES_VERSION: &str = "v1.33.0+inroads-lab";
+
+/// What pods and hosts of the lab run.
+#[must_use]
+pub fn roles() -> Vec<inroads_harness::role::Role> {
+    Vec::new()
+}
 
 /// What `inroads lab ARGUMENTS` does. It must be called before any thread is started.
 #[must_use]

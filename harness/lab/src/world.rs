@@ -27,6 +27,7 @@ use crate::process::ExitStatus;
 use crate::rootfs::{self, FileError, LAB_DIR, Resolver};
 use crate::spec::{LabSpec, NODES, OFFICE_DOMAIN, Ready, Report, addresses};
 use hosts::{Host, Kind};
+pub(crate) use hosts::{laptop_host, node_address};
 
 /// The bridge that is the office LAN.
 const SWITCH: &str = "lan0";

@@ -110,6 +110,12 @@ impl Reading {
         reading
     }
 
+    /// A figure as it is.
+    #[must_use]
+    pub fn plain(metric: &str, unit: Unit, count: u64, value: f64) -> Self {
+        Self::new(metric, unit, count, value, &Errors::default())
+    }
+
     fn new(metric: &str, unit: Unit, count: u64, value: f64, errors: &Errors) -> Self {
         Self {
             metric: metric.to_owned(),

@@ -29,7 +29,7 @@ pub(crate) const ROLE: Role = Role {
 };
 
 /// The body of `/`: what small requests get.
-pub(crate) const SMALL: &str = "Inroads: you have reached the inside of the cluster. This line is one hundred and twenty-eight bytes long, its end included..\n";
+pub(crate) const SMALL: &str = "Inroads: this is the inside of the cluster. The line you are reading has one hundred and twenty-eight bytes, its end included..\n";
 
 /// Payload in pieces of this size, in bytes.
 const CHUNK: usize = 256 << 10;

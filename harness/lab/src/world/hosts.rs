@@ -64,7 +64,7 @@ pub(crate) fn laptop_host(name: &str) -> String {
 }
 
 /// The address of node number `index`.
-pub(super) fn node_address(index: usize) -> Ipv4Addr {
+pub(crate) fn node_address(index: usize) -> Ipv4Addr {
     nth_after(addresses::FIRST_NODE, index)
 }
 

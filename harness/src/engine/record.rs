@@ -1,0 +1,150 @@
+//! The result as it grows, and its file.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::{Crew, EngineError, machine, summary};
+use crate::agent::Repertoire;
+use crate::clock;
+use crate::cluster::Cluster;
+use crate::method::Method;
+use crate::plan::Plan;
+use crate::probe;
+use crate::run::{MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning};
+use crate::scenario::Scenario;
+
+/// A result and where it is saved.
+pub(super) struct Record {
+    pub(super) run: Run,
+    file: PathBuf,
+}
+
+impl Record {
+    /// Begins a result and saves it at once: a file that cannot be written is found before anything is done.
+    pub(super) fn begin(
+        id: &str,
+        plan: &Plan,
+        cluster: &dyn Cluster,
+        repertoire: &Repertoire,
+        file: &Path,
+    ) -> Result<Self, EngineError> {
+        let environment = machine::environment(cluster);
+        let mut warnings = Vec::new();
+        if environment.build_profile != "optimised" {
+            warnings.push(Warning {
+                kind: "unoptimised-build".to_owned(),
+                text: "this program was built without optimisation, so its figures mean nothing"
+                    .to_owned(),
+                remedy: "build with the project's own profiles".to_owned(),
+            });
+        }
+        let methods = plan
+            .methods
+            .iter()
+            .filter_map(|id| repertoire.method(id))
+            .map(method_info);
+        let scenarios = plan
+            .scenarios
+            .iter()
+            .filter_map(|id| repertoire.scenario(id));
+        let run = Run {
+            schema_version: SCHEMA_VERSION,
+            run: RunInfo {
+                id: id.to_owned(),
+                status: Status::Partial,
+                command: plan.command.clone(),
+                profile: plan.profile.name.clone(),
+                seed: plan.seed,
+                started_at: clock::wall(),
+                finished_at: None,
+            },
+            environment,
+            methods: methods.collect(),
+            scenarios: scenarios
+                .map(|s| ScenarioInfo {
+                    id: s.id().to_owned(),
+                    title: s.title().to_owned(),
+                })
+                .collect(),
+            probes: Vec::new(),
+            measurements: Vec::new(),
+            summary: Vec::new(),
+            claims: Vec::new(),
+            warnings,
+        };
+        let record = Self {
+            run,
+            file: file.to_owned(),
+        };
+        record.save()?;
+        Ok(record)
+    }
+
+    /// Takes in that a method is connected.
+    pub(super) fn connected(&mut self, crew: &Crew) {
+        if let Some(info) = self
+            .run
+            .methods
+            .iter_mut()
+            .find(|info| info.id == crew.method)
+        {
+            info.setup_ms = Some(crew.setup.as_secs_f64() * 1e3);
+        }
+        self.run
+            .environment
+            .components
+            .extend(crew.components.iter().cloned());
+    }
+
+    /// Takes in that a method could not be connected: none of its probes counts as a pass.
+    pub(super) fn absent(
+        &mut self,
+        method: &dyn Method,
+        scenarios: &[&dyn Scenario],
+        reason: &str,
+    ) {
+        let probes = scenarios.iter().flat_map(|scenario| scenario.probes());
+        self.run
+            .probes
+            .extend(probes.map(|asked| probe::not_run(asked, method, reason)));
+    }
+
+    /// Saves what is known: the file is whole at every moment, the new one or the one before.
+    pub(super) fn save(&self) -> Result<(), EngineError> {
+        let failed = |source| EngineError::Save {
+            path: self.file.clone(),
+            source,
+        };
+        let folder = self.file.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+        let text = serde_json::to_vec_pretty(&self.run)
+            .map_err(std::io::Error::other)
+            .map_err(failed)?;
+        file.write_all(&text).map_err(failed)?;
+        // Readable like any file, not only by its owner as temporary files are.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        file.as_file().set_permissions(mode).map_err(failed)?;
+        file.persist(&self.file)
+            .map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+
+    /// Ends the result.
+    pub(super) fn finish(mut self, status: Status) -> Result<Run, EngineError> {
+        self.run.run.status = status;
+        self.run.run.finished_at = Some(clock::wall());
+        self.run.summary = summary::summarise(&self.run.measurements);
+        self.save()?;
+        Ok(self.run)
+    }
+}
+
+fn method_info(method: &dyn Method) -> MethodInfo {
+    MethodInfo {
+        id: method.id(),
+        title: method.title().to_owned(),
+        needs: method.needs().iter().map(ToString::to_string).collect(),
+        setup_ms: None,
+        exposes: method.exposes().iter().map(ToString::to_string).collect(),
+    }
+}

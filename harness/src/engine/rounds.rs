@@ -1,0 +1,231 @@
+//! Measuring: calibration once, then blocks of cells in random order.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Crew, Engine, EngineError, Progress, cost};
+use crate::engine::record::Record;
+use crate::event::Event;
+use crate::measure::Reading;
+use crate::run::Measurement;
+use crate::scenario::{LoadOrder, LoadSpec, Scenario, Shape, Workload};
+use crate::stage::Stage;
+
+/// The common rate of each scenario's open loops, in operations each second.
+type Rates = BTreeMap<&'static str, f64>;
+
+/// Measures all blocks and says whether every cell could be measured.
+pub(super) async fn measure(
+    engine: &Engine<'_>,
+    stage: &Stage,
+    crews: &mut [Crew],
+    workload: &Workload,
+    record: &mut Record,
+    progress: &mut Progress<'_>,
+) -> Result<bool, EngineError> {
+    engine
+        .observer
+        .on(&Event::Phase("finding the rate that every method carries"));
+    let rates = calibrate(engine, crews, workload, progress).await;
+    let mut whole = true;
+    for block in 0..engine.plan.profile.blocks {
+        engine.observer.on(&Event::Phase(&format!(
+            "measuring, block {} of {}",
+            block + 1,
+            engine.plan.profile.blocks
+        )));
+        for method in engine.plan.order(block) {
+            let Some(crew) = crews.iter_mut().find(|crew| crew.method == method) else {
+                continue;
+            };
+            for scenario in engine.scenarios() {
+                let mut cell = Cell {
+                    engine,
+                    stage,
+                    workload,
+                    record,
+                    scenario,
+                    block,
+                    rate: rates.get(scenario.id()).copied(),
+                };
+                for load in scenario.loads() {
+                    whole &= cell.run(crew, load).await;
+                    progress.spent(engine.plan.profile.expected(load));
+                }
+                record.save()?;
+            }
+        }
+    }
+    Ok(whole)
+}
+
+/// Finds each scenario's common rate: a share of what the weakest method carried in a closed loop.
+async fn calibrate(
+    engine: &Engine<'_>,
+    crews: &mut [Crew],
+    workload: &Workload,
+    progress: &mut Progress<'_>,
+) -> Rates {
+    let profile = &engine.plan.profile;
+    let mut rates = Rates::new();
+    for scenario in engine.scenarios() {
+        let Some(load) = scenario
+            .loads()
+            .iter()
+            .find(|load| load.shape == Shape::Closed)
+        else {
+            continue;
+        };
+        let mut weakest = profile.most_requests_per_s / profile.rate_share;
+        for crew in &mut *crews {
+            let order = order(
+                load,
+                None,
+                profile.warm_up,
+                profile.calibration,
+                engine.plan.seed,
+            );
+            if let Ok(readings) = crew.measure(scenario, &order, workload).await {
+                let carried = readings
+                    .iter()
+                    .filter(|reading| reading.invalid_reason.is_none());
+                weakest = carried.map(|reading| reading.value).fold(weakest, f64::min);
+            }
+            progress.spent(profile.warm_up + profile.calibration);
+        }
+        rates.insert(
+            scenario.id(),
+            (weakest * profile.rate_share).floor().max(1.0),
+        );
+    }
+    rates
+}
+
+fn order(
+    load: &LoadSpec,
+    rate: Option<f64>,
+    warm_up: Duration,
+    window: Duration,
+    seed: u64,
+) -> LoadOrder {
+    LoadOrder {
+        load: load.id.to_owned(),
+        connections: load.connections,
+        rate,
+        warm_up,
+        window,
+        seed,
+    }
+}
+
+/// One method × scenario × block, while it is measured.
+struct Cell<'a, 'b> {
+    engine: &'a Engine<'b>,
+    stage: &'a Stage,
+    workload: &'a Workload,
+    record: &'a mut Record,
+    scenario: &'a dyn Scenario,
+    block: u32,
+    rate: Option<f64>,
+}
+
+impl Cell<'_, '_> {
+    /// Runs one load and takes its figures in; says whether it could be run.
+    async fn run(&mut self, crew: &mut Crew, load: &LoadSpec) -> bool {
+        let profile = &self.engine.plan.profile;
+        let rate = self.rate.filter(|_| load.shape == Shape::Open);
+        let order = order(
+            load,
+            rate,
+            profile.warm_up,
+            profile.window_of(load),
+            self.engine.plan.seed ^ u64::from(self.block),
+        );
+        // What it costs is read where all methods carry the same: at the common rate.
+        let costed = match self.engine.repertoire.method(&crew.method) {
+            Some(method) if load.shape == Shape::Open => {
+                Some((method, cost::read(self.stage, method, crew).await))
+            }
+            _ => None,
+        };
+        let outcome = crew.measure(self.scenario, &order, self.workload).await;
+        match outcome {
+            Ok(mut readings) => {
+                if let Some((method, before)) = costed {
+                    let after = cost::read(self.stage, method, crew).await;
+                    let operations = readings.first().map_or(0, |reading| reading.count);
+                    readings.extend(cost::between(before, after, operations));
+                }
+                self.take(crew, load, readings);
+                true
+            }
+            Err(error) => {
+                let text = format!(
+                    "`{}` {} {}: {error}",
+                    crew.method,
+                    self.scenario.id(),
+                    load.id
+                );
+                self.engine.warn(
+                    self.record,
+                    "cell-failed",
+                    text,
+                    "the cell is missing from the figures; see the probes for why",
+                );
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, crew: &Crew, load: &LoadSpec, readings: Vec<Reading>) {
+        let mut taken = Vec::new();
+        for reading in readings {
+            let name = format!(
+                "`{}` {} {}",
+                crew.method,
+                self.scenario.id(),
+                reading.metric
+            );
+            if let Some(reason) = &reading.invalid_reason {
+                let remedy = "the figure is left out; a lower rate or a longer window may carry it";
+                self.engine.warn(
+                    self.record,
+                    "invalid-cell",
+                    format!("{name}: {reason}"),
+                    remedy,
+                );
+            }
+            if let Some(caution) = &reading.caution {
+                let remedy = "run `--profile standard` or longer, on a quiet machine";
+                self.engine
+                    .warn(self.record, "caution", format!("{name}: {caution}"), remedy);
+            }
+            taken.push(Measurement {
+                method: crew.method.clone(),
+                scenario: self.scenario.id().to_owned(),
+                metric: reading.metric,
+                unit: reading.unit,
+                block: self.block,
+                access: crew.effort(),
+                count: reading.count,
+                value: reading.value,
+                p50: reading.p50,
+                p90: reading.p90,
+                p99: reading.p99,
+                max: reading.max,
+                errors: reading.errors,
+                histogram: reading.histogram,
+                valid: reading.invalid_reason.is_none(),
+                invalid_reason: reading.invalid_reason,
+            });
+        }
+        self.engine.observer.on(&Event::Measured {
+            method: &crew.method,
+            scenario: self.scenario.id(),
+            load: load.id,
+            block: self.block,
+            measurements: &taken,
+        });
+        self.record.run.measurements.extend(taken);
+    }
+}

@@ -1,0 +1,251 @@
+//! What a run will do, decided before it begins: methods, scenarios, profile, order.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom as _;
+use serde::Deserialize;
+
+use crate::agent::Repertoire;
+use crate::ids::MethodId;
+use crate::scenario::{LoadSpec, Shape};
+
+/// The profiles, as they are documented.
+pub const PROFILES: &str = include_str!("plan/profiles.toml");
+
+/// What a run will do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The methods, in report order.
+    pub methods: Vec<MethodId>,
+    /// The scenarios, in report order.
+    pub scenarios: Vec<String>,
+    /// How long and how often.
+    pub profile: Profile,
+    /// Seeds every random choice.
+    pub seed: u64,
+    /// The namespace to work in.
+    pub namespace: String,
+    /// The command line, for the result file.
+    pub command: String,
+}
+
+/// How long and how often things are measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// Rounds over all methods.
+    pub blocks: u32,
+    /// Longest warm-up of a load.
+    pub warm_up: Duration,
+    /// Time that a closed loop is measured.
+    pub window: Duration,
+    /// Time that an open loop is measured.
+    pub open_window: Duration,
+    /// Time to find out what each method can carry.
+    pub calibration: Duration,
+    /// The common rate, as a share of the weakest method's capacity.
+    pub rate_share: f64,
+    /// The most that an open loop sends each second.
+    pub most_requests_per_s: f64,
+}
+
+/// The names on the command line lead to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// There is no such method.
+    #[error("there is no method `{name}`\n(hint: there are {known}, and `all`)")]
+    NoMethod {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// There is no such scenario.
+    #[error("there is no scenario `{name}`\n(hint: there are {known})")]
+    NoScenario {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// There is no such profile.
+    #[error("there is no profile `{name}`\n(hint: there are {known})")]
+    NoProfile {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+}
+
+impl Profile {
+    /// The profile of this name.
+    ///
+    /// # Errors
+    /// [`PlanError::NoProfile`].
+    ///
+    /// # Panics
+    /// Where the built-in file cannot be read, which a test rules out.
+    pub fn named(name: &str) -> Result<Self, PlanError> {
+        let files: BTreeMap<String, ProfileFile> =
+            toml::from_str(PROFILES).expect("the built-in profiles are well formed");
+        let file = files.get(name).ok_or_else(|| PlanError::NoProfile {
+            name: name.to_owned(),
+            known: list(files.keys()),
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            blocks: file.blocks,
+            warm_up: Duration::from_millis(file.warm_up_ms),
+            window: Duration::from_millis(file.window_ms),
+            open_window: Duration::from_millis(file.open_window_ms),
+            calibration: Duration::from_millis(file.calibration_ms),
+            rate_share: file.rate_share,
+            most_requests_per_s: file.most_requests_per_s,
+        })
+    }
+
+    /// How long a load of this shape takes, about: its warm-up and its window.
+    #[must_use]
+    pub fn expected(&self, load: &LoadSpec) -> Duration {
+        self.warm_up + self.window_of(load)
+    }
+
+    /// How long a load of this shape is measured.
+    #[must_use]
+    pub fn window_of(&self, load: &LoadSpec) -> Duration {
+        match load.shape {
+            Shape::Open => self.open_window,
+            Shape::Closed => self.window,
+        }
+    }
+}
+
+impl Plan {
+    /// Checks the names that a user gave: `all` stands for every method without a variant, no scenario for
+    /// every scenario.
+    ///
+    /// # Errors
+    /// [`PlanError::NoMethod`] and [`PlanError::NoScenario`], with what there is.
+    pub fn select(
+        repertoire: &Repertoire,
+        methods: &[String],
+        scenarios: &[String],
+    ) -> Result<(Vec<MethodId>, Vec<String>), PlanError> {
+        let known: Vec<MethodId> = repertoire
+            .methods
+            .iter()
+            .map(|method| method.id())
+            .collect();
+        for name in methods.iter().filter(|name| *name != "all") {
+            if !known.iter().any(|id| id.as_str() == name) {
+                return Err(PlanError::NoMethod {
+                    name: name.clone(),
+                    known: list(&known),
+                });
+            }
+        }
+        let every = methods.is_empty() || methods.iter().any(|name| name == "all");
+        let chosen = |id: &MethodId| {
+            (every && id.base() == id.as_str()) || methods.iter().any(|name| name == id.as_str())
+        };
+        let known_scenarios: Vec<&str> = repertoire.scenarios.iter().map(|s| s.id()).collect();
+        for name in scenarios {
+            if !known_scenarios.contains(&name.as_str()) {
+                return Err(PlanError::NoScenario {
+                    name: name.clone(),
+                    known: list(&known_scenarios),
+                });
+            }
+        }
+        let wanted = |id: &&str| scenarios.is_empty() || scenarios.iter().any(|name| name == id);
+        Ok((
+            known.into_iter().filter(chosen).collect(),
+            known_scenarios
+                .into_iter()
+                .filter(wanted)
+                .map(ToOwned::to_owned)
+                .collect(),
+        ))
+    }
+
+    /// The methods in the order of block `block`: random, the same for the same seed.
+    #[must_use]
+    pub fn order(&self, block: u32) -> Vec<MethodId> {
+        let mut methods = self.methods.clone();
+        let mut random = SmallRng::seed_from_u64(
+            self.seed ^ u64::from(block).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        );
+        methods.shuffle(&mut random);
+        methods
+    }
+}
+
+/// A profile as the file has it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProfileFile {
+    blocks: u32,
+    warm_up_ms: u64,
+    window_ms: u64,
+    open_window_ms: u64,
+    calibration_ms: u64,
+    rate_share: f64,
+    most_requests_per_s: f64,
+}
+
+fn list<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+    names
+        .into_iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(seed: u64) -> Plan {
+        Plan {
+            methods: ["a", "b", "c", "d", "e"]
+                .map(|id| id.parse().unwrap())
+                .to_vec(),
+            scenarios: vec![],
+            profile: Profile::named("quick").unwrap(),
+            seed,
+            namespace: String::new(),
+            command: String::new(),
+        }
+    }
+
+    #[test]
+    fn every_profile_can_be_read_and_grows() {
+        let [quick, standard, thorough] =
+            ["quick", "standard", "thorough"].map(|name| Profile::named(name).unwrap());
+        assert!(quick.blocks < standard.blocks && standard.blocks < thorough.blocks);
+        assert!(quick.window < standard.window && standard.window < thorough.window);
+        let error = Profile::named("fast").unwrap_err().to_string();
+        assert!(error.contains("`quick`, `standard`, `thorough`"), "{error}");
+    }
+
+    #[test]
+    fn the_order_is_random_and_the_same_for_the_same_seed() {
+        let orders: Vec<_> = (0..20).map(|block| plan(7).order(block)).collect();
+        assert!(orders.iter().any(|order| *order != orders[0]));
+        assert!(
+            orders
+                .iter()
+                .enumerate()
+                .all(|(block, order)| *order == plan(7).order(u32::try_from(block).unwrap()))
+        );
+        let mut sorted = orders[3].clone();
+        sorted.sort();
+        assert_eq!(sorted, plan(7).methods, "every method once");
+    }
+}

@@ -1,0 +1,269 @@
+//! The comparison on a terminal: one table, at most 100 columns wide.
+
+use std::fmt::Write as _;
+
+use inroads_harness::ids::MethodId;
+use inroads_harness::run::{Level, Run, Status, Summary, Unit, Verdict};
+use inroads_harness::stats::median;
+
+use crate::figures::{figure, ratio};
+
+/// The widest line.
+const WIDTH: usize = 100;
+
+/// The width of the first column.
+const LABEL: usize = 24;
+
+/// The width of a method's column.
+const COLUMN: usize = 15;
+
+/// A row: a metric of a scenario, by the name that people know it by.
+struct Row {
+    scenario: &'static str,
+    metric: &'static str,
+    label: &'static str,
+    /// Which part of the figure: the median, or the 99th percentile of a latency.
+    part: Part,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Median,
+    P99,
+}
+
+/// The rows, in order. A metric that is not among them is in the result file.
+const ROWS: &[Row] = &[
+    row("http", "latency", "latency p50", Part::Median),
+    row("http", "latency", "latency p99", Part::P99),
+    row("http", "connect", "connect p50", Part::Median),
+    row("http", "requests", "requests", Part::Median),
+    row("http", "requests-h2", "requests, HTTP/2", Part::Median),
+    row("http", "new-connections", "new connections", Part::Median),
+    row("http", "answers-1mib", "answers of 1 MiB", Part::Median),
+    row("http", "download", "bulk download", Part::Median),
+    row("http", "upload", "bulk upload", Part::Median),
+    row("http", "cpu-laptop", "CPU, laptop", Part::Median),
+    row("http", "cpu-cluster", "CPU, cluster", Part::Median),
+    row("http", "memory-laptop", "memory, laptop", Part::Median),
+    row("http", "memory-cluster", "memory, cluster", Part::Median),
+    row("dns", "latency", "latency p50", Part::Median),
+    row("dns", "latency", "latency p99", Part::P99),
+    row("dns", "lookups", "lookups", Part::Median),
+];
+
+const fn row(scenario: &'static str, metric: &'static str, label: &'static str, part: Part) -> Row {
+    Row {
+        scenario,
+        metric,
+        label,
+        part,
+    }
+}
+
+/// The comparison of all methods of a run.
+#[must_use]
+pub fn table(run: &Run) -> String {
+    let mut text = heading(run);
+    let ids: Vec<&MethodId> = run.methods.iter().map(|method| &method.id).collect();
+    // More methods than fit stand in further tables, each with the control in front.
+    let fit = (WIDTH - LABEL) / COLUMN;
+    let (control, others): (Vec<&MethodId>, Vec<&MethodId>) =
+        ids.iter().partition(|id| id.as_str() == "direct");
+    let groups: Vec<Vec<&MethodId>> = if ids.len() <= fit {
+        vec![ids]
+    } else {
+        others
+            .chunks(fit - control.len())
+            .map(|some| [&control, some].concat())
+            .collect()
+    };
+    for group in groups {
+        text.push('\n');
+        text += &one_table(run, &group);
+    }
+    text + &footing(run)
+}
+
+fn heading(run: &Run) -> String {
+    let cluster = &run.environment.cluster;
+    let blocks = run
+        .measurements
+        .iter()
+        .map(|m| m.block + 1)
+        .max()
+        .unwrap_or(0);
+    format!(
+        "Inroads {} · {} {} · {} · {blocks} blocks · seed {} · {}\n",
+        run.environment.inroads,
+        cluster.kind,
+        cluster.kubernetes,
+        run.run.profile,
+        run.run.seed,
+        run.run.started_at.strftime("%Y-%m-%d %H:%M UTC"),
+    )
+}
+
+fn one_table(run: &Run, methods: &[&MethodId]) -> String {
+    let mut lines = vec![line("", methods.iter().map(|id| id.to_string()))];
+    lines.push("─".repeat(LABEL + COLUMN * methods.len()));
+    lines.push(line("set up in", methods.iter().map(|id| setup(run, id))));
+    lines.push(line(
+        "probes, unmodified",
+        methods.iter().map(|id| score(run, id, true)),
+    ));
+    lines.push(line(
+        "probes, at any effort",
+        methods.iter().map(|id| score(run, id, false)),
+    ));
+    for scenario in &run.scenarios {
+        let rows: Vec<&Row> = ROWS
+            .iter()
+            .filter(|row| row.scenario == scenario.id)
+            .collect();
+        let shown: Vec<(&Row, Vec<String>)> = rows
+            .into_iter()
+            .map(|row| {
+                (
+                    row,
+                    methods
+                        .iter()
+                        .map(|id| cell(run, id, row))
+                        .collect::<Vec<_>>(),
+                )
+            })
+            .filter(|(_, cells)| cells.iter().any(|cell| cell != MISSING))
+            .collect();
+        if shown.is_empty() {
+            continue;
+        }
+        lines.push(String::new());
+        lines.push(scenario.title.clone());
+        lines.extend(
+            shown
+                .into_iter()
+                .map(|(row, cells)| line(&format!("  {}", row.label), cells)),
+        );
+    }
+    lines
+        .iter()
+        .map(|line| line.trim_end())
+        .fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// What stands where there is no figure.
+const MISSING: &str = "–";
+
+fn line(label: &str, cells: impl IntoIterator<Item = String>) -> String {
+    let mut text = format!("{label:<LABEL$}");
+    for cell in cells {
+        write!(text, "{cell:>COLUMN$}").expect("writing to a string");
+    }
+    text
+}
+
+fn setup(run: &Run, id: &MethodId) -> String {
+    let method = run.methods.iter().find(|method| method.id == *id);
+    let ms = method.and_then(|method| method.setup_ms);
+    ms.map_or("not run".to_owned(), |ms| figure(ms / 1e3, Unit::Seconds))
+}
+
+/// How many of the probes that transparency requires pass; those that were not asked count as not passed.
+fn score(run: &Run, id: &MethodId, unmodified: bool) -> String {
+    use inroads_harness::Effort;
+    let must = run
+        .probes
+        .iter()
+        .filter(|p| p.method == *id && p.level == Level::Must);
+    let (mut passed, mut all) = (0, 0);
+    for probe in must {
+        all += 1;
+        let counts = !unmodified || probe.effort == Some(Effort::Unmodified);
+        passed += usize::from(probe.verdict == Verdict::Pass && counts);
+    }
+    if all == 0 {
+        MISSING.to_owned()
+    } else {
+        format!("{passed} of {all}")
+    }
+}
+
+/// A figure, with its ratio to the control where there is one.
+fn cell(run: &Run, id: &MethodId, row: &Row) -> String {
+    let summary = run
+        .summary
+        .iter()
+        .find(|s| s.method == *id && s.scenario == row.scenario && s.metric == row.metric);
+    let Some(summary) = summary else {
+        let tried = run
+            .measurements
+            .iter()
+            .any(|m| m.method == *id && m.scenario == row.scenario && m.metric == row.metric);
+        return if tried {
+            "invalid".to_owned()
+        } else {
+            MISSING.to_owned()
+        };
+    };
+    match row.part {
+        Part::Median => with_ratio(summary),
+        Part::P99 => {
+            let values: Vec<f64> = run
+                .measurements
+                .iter()
+                .filter(|m| {
+                    m.valid
+                        && m.method == *id
+                        && m.scenario == row.scenario
+                        && m.metric == row.metric
+                })
+                .filter_map(|m| m.p99)
+                .collect();
+            median(&values).map_or(MISSING.to_owned(), |p99| figure(p99, summary.unit))
+        }
+    }
+}
+
+fn with_ratio(summary: &Summary) -> String {
+    let value = compact(&figure(summary.median, summary.unit));
+    match summary.ratio_to_direct {
+        Some(_) if summary.method.as_str() == "direct" => value,
+        Some(by) => format!("{value} {}", ratio(by)),
+        None => value,
+    }
+}
+
+/// Takes out what a narrow column has no room for: `9.31 Gbit/s` becomes `9.31 Gb/s`, `38.2 k/s` `38.2k/s`.
+fn compact(figure: &str) -> String {
+    figure.replace("bit/s", "b/s").replace(' ', "")
+}
+
+fn footing(run: &Run) -> String {
+    let mut text = String::new();
+    if run
+        .methods
+        .iter()
+        .any(|method| method.id.as_str() == "direct")
+    {
+        text += "\n× is the ratio to `direct` in the same block; latency at the rate that every method carries.\n";
+    }
+    let stand_ins: Vec<&str> = run
+        .environment
+        .components
+        .iter()
+        .filter(|component| component.provenance == inroads_harness::run::Provenance::StandIn)
+        .map(|component| component.name.as_str())
+        .collect();
+    if !stand_ins.is_empty() {
+        writeln!(text, "stand-ins of the lab: {}", stand_ins.join(", "))
+            .expect("writing to a string");
+    }
+    let status = match run.run.status {
+        Status::Complete => "",
+        Status::Partial => {
+            "PARTIAL: not everything that was asked for was done; see the warnings.\n"
+        }
+        Status::Failed => "FAILED: see the warnings.\n",
+    };
+    text + status
+}

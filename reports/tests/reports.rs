@@ -1,0 +1,60 @@
+//! Every renderer on one input, side by side, and the schema against what is committed.
+
+use inroads_harness::run::{Run, SCHEMA_VERSION};
+use inroads_reports::{SCHEMA_FILE, markdown, read, schema, table};
+
+/// A run with every kind of verdict and cell, and with hostile texts.
+fn sample() -> Run {
+    read(include_str!("sample-run.json")).unwrap()
+}
+
+#[test]
+fn the_table_fits_a_terminal() {
+    let text = table(&sample());
+    insta::assert_snapshot!(text);
+    let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(widest <= 100, "{widest} columns");
+}
+
+#[test]
+fn the_markdown_report_holds_everything() {
+    insta::assert_snapshot!(markdown(&sample()));
+}
+
+#[test]
+fn the_committed_schema_is_the_generated_one() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(SCHEMA_FILE);
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == schema(),
+        "{SCHEMA_FILE} is not what the types say; write it anew with `cargo run -- schema > reports/{SCHEMA_FILE}`"
+    );
+}
+
+#[test]
+fn the_sample_is_valid_against_the_schema() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let sample: serde_json::Value = serde_json::from_str(include_str!("sample-run.json")).unwrap();
+    let errors: Vec<String> = validator
+        .iter_errors(&sample)
+        .map(|e| format!("{} at {}", e, e.instance_path()))
+        .collect();
+    assert_eq!(errors, Vec::<String>::new());
+}
+
+#[test]
+fn a_foreign_or_newer_file_is_refused_with_its_place() {
+    let foreign = read(r#"{"schema_version": 1, "run": {"id": 7}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(foreign.contains("line 1"), "{foreign}");
+    assert!(read("not json").is_err());
+    let newer = format!(r#"{{"schema_version": {}}}"#, SCHEMA_VERSION + 1);
+    assert!(
+        read(&newer)
+            .unwrap_err()
+            .to_string()
+            .contains("reads up to")
+    );
+}

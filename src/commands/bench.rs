@@ -1,0 +1,145 @@
+//! `inroads bench`.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use inroads_harness::engine::{Engine, EngineError, new_run_id};
+use inroads_harness::plan::{Plan, Profile};
+use inroads_harness::run::{Run, Status};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{cluster, print};
+use crate::agents::repertoire;
+use crate::cli::Bench;
+use crate::exit::Exit;
+use crate::progress::Progress;
+
+/// Runs the benchmark.
+pub(crate) async fn run(arguments: Bench) -> Exit {
+    match try_run(arguments).await {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
+    let repertoire = repertoire();
+    let (methods, scenarios) =
+        Plan::select(&repertoire, &arguments.methods, &arguments.scenario).map_err(Exit::usage)?;
+    let plan = Plan {
+        methods,
+        scenarios,
+        profile: Profile::named(&arguments.profile).map_err(Exit::usage)?,
+        seed: arguments
+            .seed
+            .unwrap_or_else(|| u64::from(rand::random::<u32>())),
+        namespace: arguments.cluster.namespace.clone(),
+        command: command_line(),
+    };
+    let id = new_run_id();
+    let folder = arguments.out.join(&id);
+    make_folder(&folder)?;
+
+    let interrupted = CancellationToken::new();
+    catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
+    let progress = Progress::start();
+    let cluster = tokio::select! {
+        cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress) => cluster?,
+        () = interrupted.cancelled() => {
+            // Nothing was measured, so nothing is kept.
+            let _ = std::fs::remove_dir(&folder);
+            return Ok(Exit::Interrupted);
+        }
+    };
+    let engine = Engine {
+        cluster: cluster.as_ref(),
+        repertoire: &repertoire,
+        plan: &plan,
+        observer: &progress,
+        cancel: interrupted.clone(),
+    };
+    let outcome = engine.run(&id, &folder.join("run.json")).await;
+    let released = cluster.release().await;
+    progress.end();
+    let run = outcome.map_err(|error| failed(error, &folder))?;
+    released.map_err(Exit::failed)?;
+    show(&run, &folder, arguments.json).map_err(Exit::failed)?;
+    Ok(match run.run.status {
+        _ if interrupted.is_cancelled() => Exit::Interrupted,
+        Status::Complete => Exit::Success,
+        Status::Partial | Status::Failed => Exit::Unwell,
+    })
+}
+
+/// Makes the run's folder, before anything is started: where it cannot be, nothing needs to be.
+fn make_folder(folder: &Path) -> Result<(), Exit> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| {
+            format!(
+                "making `{}`\n(hint: choose another place with `--out`)",
+                folder.display()
+            )
+        })
+        .map_err(Exit::usage)
+}
+
+/// The first interrupt ends the run in order; the second ends this process, and with it the lab.
+fn catch_interrupts(first: CancellationToken) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if first.is_cancelled() {
+                #[expect(clippy::exit, reason = "the user has asked twice")]
+                std::process::exit(130);
+            }
+            first.cancel();
+        }
+    });
+    Ok(())
+}
+
+fn failed(error: EngineError, folder: &Path) -> Exit {
+    // What it was about to write is of no use to anyone.
+    if matches!(error, EngineError::Save { .. }) {
+        let _ = std::fs::remove_dir(folder);
+    }
+    Exit::failed(error)
+}
+
+fn show(run: &Run, folder: &Path, json: bool) -> anyhow::Result<()> {
+    let report = folder.join("report.md");
+    std::fs::write(&report, inroads_reports::markdown(run))
+        .with_context(|| format!("writing `{}`", report.display()))?;
+    if json {
+        return print(&(serde_json::to_string(run)? + "\n"));
+    }
+    print(&inroads_reports::table(run))?;
+    print(&format!(
+        "{} and report.md are in {}\n",
+        "run.json",
+        folder.display()
+    ))
+}
+
+/// The command line as the user typed it, without the program's path.
+fn command_line() -> String {
+    let words = std::env::args().skip(1).map(|word| {
+        let plain = word
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_=./:,".contains(c));
+        if plain && !word.is_empty() {
+            word
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    std::iter::once("inroads".to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,195 @@
+//! `inroads shell`.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
+
+use anyhow::anyhow;
+use inroads_harness::access::Access;
+use inroads_harness::agent::Repertoire;
+use inroads_harness::engine::{Crew, new_run_id};
+use inroads_harness::method::{Method, Vantage};
+use inroads_harness::scenario::Target;
+use inroads_harness::{Cluster, Laptop, Stage, clock};
+use tokio::process::Command;
+
+use super::cluster;
+use crate::agents::repertoire;
+use crate::cli::Shell;
+use crate::exit::Exit;
+use crate::progress::Progress;
+
+/// The laptop that no method connects.
+const NONE: &str = "none";
+
+/// Runs a command on a laptop, connected by a method or by none.
+pub(crate) async fn run(arguments: Shell) -> Exit {
+    match try_run(arguments).await {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+async fn try_run(arguments: Shell) -> Result<Exit, Exit> {
+    let repertoire = repertoire();
+    let method = chosen(&repertoire, &arguments.method)?;
+    let progress = Progress::start();
+    let cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress).await?;
+    let outcome = in_cluster(cluster.as_ref(), &repertoire, method, &arguments, &progress).await;
+    let released = cluster.release().await;
+    let status = outcome.map_err(Exit::Failed)?;
+    released.map_err(Exit::failed)?;
+    Ok(Exit::Passed(status))
+}
+
+fn chosen<'a>(repertoire: &'a Repertoire, name: &str) -> Result<Option<&'a dyn Method>, Exit> {
+    if name == NONE {
+        return Ok(None);
+    }
+    let methods: Vec<&dyn Method> = repertoire
+        .methods
+        .iter()
+        .map(Box::as_ref)
+        .filter(|m| m.vantage() == Vantage::Laptop)
+        .collect();
+    let known: Vec<String> = methods
+        .iter()
+        .map(|method| format!("`{}`", method.id()))
+        .collect();
+    let found = methods
+        .into_iter()
+        .find(|method| method.id().as_str() == name);
+    found.map(Some).ok_or_else(|| {
+        Exit::usage(anyhow!(
+            "no laptop is connected by `{name}`\n(hint: there are {}, and `none`)",
+            known.join(", ")
+        ))
+    })
+}
+
+/// Deploys everything, connects, runs the command, and takes it all down.
+async fn in_cluster(
+    cluster: &dyn Cluster,
+    repertoire: &Repertoire,
+    method: Option<&dyn Method>,
+    arguments: &Shell,
+    progress: &Progress,
+) -> anyhow::Result<u8> {
+    let stage = Stage::set(cluster, &arguments.cluster.namespace, &new_run_id()).await?;
+    let ended = async {
+        progress.step("deploying the scenarios' workloads");
+        for scenario in &repertoire.scenarios {
+            stage.deploy(scenario.manifests()).await?;
+        }
+        let laptop = cluster.laptop(&arguments.method.replace(':', "-")).await?;
+        let crew = match method {
+            Some(method) => Some(connect(cluster, &stage, repertoire, method, progress).await?),
+            None => None,
+        };
+        progress.say(&advice(crew.as_ref(), &arguments.method, &stage));
+        progress.end();
+        let status = attend(command(laptop.as_ref(), crew.as_ref(), &arguments.command)).await;
+        if let Some(crew) = crew {
+            crew.end().await;
+        }
+        status
+    }
+    .await;
+    let struck = stage.strike().await;
+    let status = ended?;
+    struck?;
+    Ok(status)
+}
+
+async fn connect(
+    cluster: &dyn Cluster,
+    stage: &Stage,
+    repertoire: &Repertoire,
+    method: &dyn Method,
+    progress: &Progress,
+) -> anyhow::Result<Crew> {
+    progress.step(&format!("connecting by `{}`", method.id()));
+    let begun = clock::now();
+    method.deploy(stage).await?;
+    let workload = stage.observe().await?;
+    let targets: Vec<Target> = repertoire
+        .scenarios
+        .iter()
+        .flat_map(|s| s.targets(&workload))
+        .collect();
+    Ok(Crew::connect(cluster, stage, method, &targets, targets.first(), begun).await?)
+}
+
+/// What to try, and what a client must be told.
+fn advice(crew: Option<&Crew>, name: &str, stage: &Stage) -> String {
+    let web = format!("web.{}.svc.{}", stage.namespace, stage.facts.domain);
+    let mut text = format!("laptop `{name}`: try http://{web}/");
+    let Some(crew) = crew else {
+        return text + " (no method connects this laptop)";
+    };
+    match crew.access() {
+        Access::Unmodified => {}
+        Access::Socks5 { proxy, .. } => {
+            let _ = write!(
+                text,
+                "\nclients use the proxy socks5h://{proxy}, which ALL_PROXY names for them"
+            );
+        }
+        Access::Rewritten(map) => {
+            for (from, to) in map.iter() {
+                let _ = write!(text, "\n  {from} is at {to}");
+            }
+        }
+    }
+    text
+}
+
+fn command(laptop: &dyn Laptop, crew: Option<&Crew>, words: &[OsString]) -> Command {
+    let shell = || std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let mut command = match words.split_first() {
+        Some((program, rest)) => {
+            let mut command = laptop.command(program);
+            command.args(rest);
+            command
+        }
+        None => laptop.command(&shell()),
+    };
+    command.env("INROADS_LAPTOP", laptop.name());
+    if let Some(Access::Socks5 {
+        proxy,
+        username,
+        password,
+    }) = crew.map(Crew::access)
+    {
+        let url = format!("socks5h://{username}:{}@{proxy}", password.expose());
+        for name in [
+            "ALL_PROXY",
+            "all_proxy",
+            "HTTP_PROXY",
+            "http_proxy",
+            "HTTPS_PROXY",
+            "https_proxy",
+        ] {
+            command.env(name, &url);
+        }
+    }
+    command
+}
+
+/// Runs the command in the foreground and gives its exit code as shells have it. What the terminal sends
+/// is the command's: this process only waits for it.
+async fn attend(mut command: Command) -> anyhow::Result<u8> {
+    let mut child = command.spawn()?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            status = child.wait() => {
+                let status = status?;
+                let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+                return Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
+            }
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => drop(child.start_kill()),
+        }
+    }
+}
