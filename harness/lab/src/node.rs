@@ -15,6 +15,7 @@ mod routes;
 mod ruleset;
 mod runtime;
 mod server;
+mod service_ports;
 mod stats;
 mod status;
 

@@ -7,9 +7,11 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
-use nlink::netlink::{Connection, Nftables};
+use nlink::netlink::netfilter::{ConntrackFilter, IpProtocol};
+use nlink::netlink::{Connection, Netfilter, Nftables};
 
-use super::ruleset::{self, ServicePortRules};
+use super::ruleset;
+use super::service_ports::{Protocol, ServedPort, service_ports};
 use super::{Node, NodeError, PODS};
 use crate::net::NetError;
 
@@ -20,6 +22,8 @@ const GATHER: Duration = Duration::from_millis(3);
 pub(crate) async fn follow(node: &Node) -> Result<(), NodeError> {
     let rules =
         Connection::<Nftables>::new().map_err(NetError::while_doing("opening a netlink socket"))?;
+    let flows = Connection::<Netfilter>::new()
+        .map_err(NetError::while_doing("opening a netlink socket"))?;
     let (services, services_writer) = reflector::store::<Service>();
     let (slices, slices_writer) = reflector::store::<EndpointSlice>();
     let config = watcher::Config::default;
@@ -33,7 +37,7 @@ pub(crate) async fn follow(node: &Node) -> Result<(), NodeError> {
         .map(drop);
     let mut changes = std::pin::pin!(futures_util::stream::select(services_seen, slices_seen));
 
-    let mut current: Option<Vec<ServicePortRules>> = None;
+    let mut current: Option<Vec<ServedPort>> = None;
     while changes.next().await.is_some() {
         while let Ok(Some(())) = tokio::time::timeout(GATHER, changes.next()).await {}
         let services = services.state();
@@ -42,16 +46,47 @@ pub(crate) async fn follow(node: &Node) -> Result<(), NodeError> {
             .iter()
             .map(|slice| (**slice).clone())
             .collect();
-        let mut wanted = ruleset::service_ports(services.iter().map(AsRef::as_ref), &slices);
+        let mut wanted = service_ports(services.iter().map(AsRef::as_ref), &slices);
         wanted.sort_by(|a, b| a.name.cmp(&b.name));
         if current.as_ref() == Some(&wanted) {
             continue;
         }
         let failed = || NetError::while_doing("replacing the rules for Services");
-        let transaction =
-            ruleset::transaction(rules.transaction(), &wanted, PODS).map_err(failed())?;
+        let transaction = ruleset::transaction(rules.transaction(), &wanted, &node.spec.name, PODS)
+            .map_err(failed())?;
         transaction.commit(&rules).await.map_err(failed())?;
+        for stale in stale_flows(current.as_deref().unwrap_or_default(), &wanted) {
+            flows
+                .flush_conntrack_matching(&stale)
+                .await
+                .map_err(failed())?;
+        }
         current = Some(wanted);
     }
     Ok(())
+}
+
+/// UDP flows that the kernel still sends where they went before. TCP notices that its other end is gone;
+/// a flow of datagrams goes on for as long as datagrams do, so kube-proxy forgets it too.
+fn stale_flows(before: &[ServedPort], now: &[ServedPort]) -> Vec<ConntrackFilter> {
+    let udp = || ConntrackFilter::new().proto(IpProtocol::Udp);
+    let mut stale = Vec::new();
+    for old in before.iter().filter(|port| port.protocol == Protocol::Udp) {
+        let new = now.iter().find(|port| port.name == old.name);
+        let kept = new.map_or(&[][..], |port| &port.endpoints);
+        let gone = old
+            .endpoints
+            .iter()
+            .filter(|endpoint| !kept.contains(endpoint));
+        stale.extend(gone.map(|endpoint| {
+            udp()
+                .reply_src(endpoint.address)
+                .reply_src_port(endpoint.port)
+        }));
+        // What came while nobody served went nowhere, and would go on to.
+        if old.endpoints.is_empty() && !kept.is_empty() {
+            stale.push(udp().orig_dst(old.cluster_ip).orig_dst_port(old.port));
+        }
+    }
+    stale
 }

@@ -1,5 +1,7 @@
 //! Telling the API that this node exists, what it is and that it is ready.
 
+use std::time::Duration;
+
 use inroads_harness::clock;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::{Api, Patch, PatchParams};
@@ -8,8 +10,32 @@ use serde_json::json;
 use super::{KUBELET_PORT, Node, NodeError};
 use crate::node::status::KUBELET;
 
-/// Creates the node's object, or takes over the one that is there.
+/// How long the API server may take to come up, and how often it is tried.
+const LIMIT: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Registers the node as soon as the API server answers: it starts at the same time.
 pub(crate) async fn register(node: &Node) -> Result<(), NodeError> {
+    let begun = clock::now();
+    loop {
+        match try_register(node).await {
+            Err(NodeError::Api { source, .. })
+                if !is_answer(&source) && begun.elapsed() < LIMIT =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether the API server said something, as opposed to not being there yet.
+fn is_answer(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(_))
+}
+
+/// Creates the node's object, or takes over the one that is there.
+async fn try_register(node: &Node) -> Result<(), NodeError> {
     let spec = &node.spec;
     let api: Api<NodeObject> = Api::all(node.client.clone());
     let mut labels = json!({

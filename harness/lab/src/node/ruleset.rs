@@ -4,16 +4,13 @@
 //! outside the pod network leaves with the node's address, so that its answers come back this way. A
 //! Service without endpoints refuses at once. Pods that talk to the outside are masqueraded too.
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use nlink::netlink::nftables::{
     BaseChain, Chain, CmpOp, Expr, Family, FibFlags, FibResult, Field, FilterHook, HashKind, Match,
     MetaKey, NatHook, NumgenKind, Policy, Priority, Register, Rule, Transaction, Value,
 };
+
+use super::service_ports::{Endpoint, Protocol, ServedPort};
 
 /// The table that holds everything of ours on a node.
 pub(crate) const TABLE: &str = "inroads-proxy";
@@ -21,130 +18,11 @@ pub(crate) const TABLE: &str = "inroads-proxy";
 /// The mark of connections whose source address is to be replaced: kube-proxy's own.
 const MASQUERADE: u32 = 0x4000;
 
-/// A port of a Service, with the endpoints that are ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ServicePortRules {
-    /// `namespace/name:port`, for reading the rules.
-    pub(crate) name: String,
-    /// Its transport.
-    pub(crate) protocol: Protocol,
-    /// Its virtual address.
-    pub(crate) cluster_ip: Ipv4Addr,
-    /// Its port there.
-    pub(crate) port: u16,
-    /// Its port on every node, where it has one.
-    pub(crate) node_port: Option<u16>,
-    /// Whether one client keeps one endpoint.
-    pub(crate) sticky: bool,
-    /// The ready endpoints.
-    pub(crate) endpoints: Vec<(Ipv4Addr, u16)>,
-}
-
-/// The transports that Services have here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-}
-
-/// Pairs Services with their endpoints. Headless ones and those of type `ExternalName` need no rules.
-pub(crate) fn service_ports<'a>(
-    services: impl IntoIterator<Item = &'a Service>,
-    slices: &[EndpointSlice],
-) -> Vec<ServicePortRules> {
-    let mut by_service: BTreeMap<(&str, &str), Vec<&EndpointSlice>> = BTreeMap::new();
-    for slice in slices {
-        let labels = slice.metadata.labels.as_ref();
-        let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
-        if let (Some(service), Some(namespace)) = (service, &slice.metadata.namespace) {
-            by_service
-                .entry((namespace, service))
-                .or_default()
-                .push(slice);
-        }
-    }
-    let mut rules = Vec::new();
-    for service in services {
-        let (Some(namespace), Some(name), Some(spec)) = (
-            &service.metadata.namespace,
-            &service.metadata.name,
-            &service.spec,
-        ) else {
-            continue;
-        };
-        let Some(cluster_ip) = spec.cluster_ip.as_ref().and_then(|ip| ip.parse().ok()) else {
-            continue;
-        };
-        let slices = by_service
-            .get(&(namespace.as_str(), name.as_str()))
-            .map_or(&[][..], Vec::as_slice);
-        for port in spec.ports.iter().flatten() {
-            let Some(protocol) = protocol_of(port.protocol.as_deref()) else {
-                continue;
-            };
-            let label = port.name.clone().unwrap_or_else(|| port.port.to_string());
-            rules.push(ServicePortRules {
-                name: format!("{namespace}/{name}:{label}"),
-                protocol,
-                cluster_ip,
-                port: number(port.port),
-                node_port: port.node_port.map(number).filter(|port| *port != 0),
-                sticky: spec.session_affinity.as_deref() == Some("ClientIP"),
-                endpoints: endpoints_of(port, slices),
-            });
-        }
-    }
-    rules
-}
-
-fn endpoints_of(port: &ServicePort, slices: &[&EndpointSlice]) -> Vec<(Ipv4Addr, u16)> {
-    let mut found = Vec::new();
-    for slice in slices {
-        let name = port.name.as_deref().unwrap_or_default();
-        let matching = slice
-            .ports
-            .iter()
-            .flatten()
-            .find(|p| p.name.as_deref().unwrap_or_default() == name);
-        let Some(target) = matching.and_then(|port| port.port).map(number) else {
-            continue;
-        };
-        let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
-            endpoint
-                .conditions
-                .as_ref()
-                .and_then(|conditions| conditions.ready)
-                .unwrap_or(true)
-        });
-        found.extend(
-            ready
-                .flat_map(|endpoint| &endpoint.addresses)
-                .filter_map(|a| a.parse().ok())
-                .map(|ip| (ip, target)),
-        );
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-fn protocol_of(protocol: Option<&str>) -> Option<Protocol> {
-    match protocol.unwrap_or("TCP") {
-        "TCP" => Some(Protocol::Tcp),
-        "UDP" => Some(Protocol::Udp),
-        _ => None,
-    }
-}
-
-/// A port number of the API, which has checked that it is one.
-fn number(port: i32) -> u16 {
-    u16::try_from(port).unwrap_or_default()
-}
-
-/// Replaces the whole table in one step of the kernel's: no packet meets half of it.
+/// Replaces the whole table of the node `node` in one step of the kernel's: no packet meets half of it.
 pub(crate) fn transaction(
     empty: Transaction,
-    ports: &[ServicePortRules],
+    ports: &[ServedPort],
+    node: &str,
     pods: Ipv4Net,
 ) -> nlink::Result<Transaction> {
     // Added before it is deleted, so that deleting works the first time too.
@@ -155,24 +33,27 @@ pub(crate) fn transaction(
     for chain in chains(ports)? {
         all = all.add_chain(chain);
     }
-    for rule in rules(ports, pods)? {
+    for rule in rules(ports, node, pods)? {
         all = all.add_rule(rule);
     }
     Ok(all)
 }
 
-/// All chains, those that others jump to first.
-fn chains(ports: &[ServicePortRules]) -> nlink::Result<Vec<Chain>> {
+/// All chains. Those that others jump to come first.
+fn chains(ports: &[ServedPort]) -> nlink::Result<Vec<Chain>> {
     let plain =
         |name: String| -> nlink::Result<Chain> { Ok(Chain::new(TABLE, name)?.family(Family::Ip)) };
     let mut chains = vec![plain("services".to_owned())?, plain("refusals".to_owned())?];
-    for (index, port) in ports.iter().enumerate() {
-        if !port.endpoints.is_empty() {
-            chains.push(plain(port_chain(index))?.comment(port.name.clone()));
-        }
+    for (index, port) in ports
+        .iter()
+        .enumerate()
+        .filter(|(_, port)| !port.endpoints.is_empty())
+    {
         for endpoint in 0..port.endpoints.len() {
             chains.push(plain(endpoint_chain(index, endpoint))?);
         }
+        chains.push(plain(port_chain(index))?.comment(port.name.clone()));
+        chains.push(plain(node_chain(index))?);
     }
     for (name, base) in [
         (
@@ -205,7 +86,7 @@ fn chains(ports: &[ServicePortRules]) -> nlink::Result<Vec<Chain>> {
     Ok(chains)
 }
 
-fn rules(ports: &[ServicePortRules], pods: Ipv4Net) -> nlink::Result<Vec<Rule>> {
+fn rules(ports: &[ServedPort], node: &str, pods: Ipv4Net) -> nlink::Result<Vec<Rule>> {
     let mut rules = vec![
         rule("nat-prerouting").try_jump("services")?,
         rule("nat-output").try_jump("services")?,
@@ -224,62 +105,93 @@ fn rules(ports: &[ServicePortRules], pods: Ipv4Net) -> nlink::Result<Vec<Rule>> 
             rules.extend(refusals(port));
         } else {
             rules.extend(entrances(index, port)?);
-            rules.extend(spread(index, port, pods)?);
+            rules.extend(by_any_pod(index, port, pods)?);
+            rules.extend(by_node_port(index, port, node)?);
+            rules.extend(endpoints(index, port));
         }
     }
     Ok(rules)
 }
 
 /// The ways to a Service: its virtual address, and its port on every address of the node.
-fn entrances(index: usize, port: &ServicePortRules) -> nlink::Result<Vec<Rule>> {
-    let chain = port_chain(index);
-    let mut rules = vec![
-        to_port(
-            rule("services").match_daddr_v4(port.cluster_ip, 32),
-            port.protocol,
-            port.port,
-        )
-        .try_jump(&chain)?,
-    ];
+fn entrances(index: usize, port: &ServedPort) -> nlink::Result<Vec<Rule>> {
+    let by_address = rule("services").match_daddr_v4(port.cluster_ip, 32);
+    let mut rules =
+        vec![to_port(by_address, port.protocol, port.port).try_jump(&port_chain(index))?];
     if let Some(node_port) = port.node_port {
-        // The answer must come back by this node, whichever pod gives it.
-        let entrance = mark(to_port(
-            to_this_node(rule("services")),
-            port.protocol,
-            node_port,
-        ));
-        rules.push(entrance.try_jump(&chain)?);
+        let by_node = to_port(to_this_node(rule("services")), port.protocol, node_port);
+        rules.push(by_node.try_jump(&node_chain(index))?);
     }
     Ok(rules)
 }
 
-/// One endpoint of several, at random or by the client's address.
-fn spread(index: usize, port: &ServicePortRules, pods: Ipv4Net) -> nlink::Result<Vec<Rule>> {
+/// To any endpoint. A client from outside the pod network gets the node's address as its source, so that
+/// the answer comes back this way.
+fn by_any_pod(index: usize, port: &ServedPort, pods: Ipv4Net) -> nlink::Result<Vec<Rule>> {
     let chain = port_chain(index);
     let mut rules = vec![mark(
         rule(&chain).then(Match::ne(Field::Ip4Saddr, prefix(pods))),
     )];
-    let count = u32::try_from(port.endpoints.len()).unwrap_or(u32::MAX);
-    for (endpoint, (address, target)) in port.endpoints.iter().enumerate() {
-        let to = endpoint_chain(index, endpoint);
-        let index = u32::try_from(endpoint).unwrap_or(u32::MAX);
-        // Each takes its share of what the ones before it left: 1/n, 1/(n−1), …, all.
-        let choice = if port.sticky {
-            by_client(rule(&chain), count, index)
-        } else {
-            at_random(rule(&chain), count - index)
-        };
-        rules.push(choice.try_jump(&to)?);
-        // A pod that reaches itself by its Service must not see its own address as the client's.
-        rules.push(mark(rule(&to).match_saddr_v4(*address, 32)));
-        rules.push(to_protocol(rule(&to), port.protocol).dnat(*address, Some(*target)));
-    }
+    let all: Vec<usize> = (0..port.endpoints.len()).collect();
+    rules.extend(spread(index, &chain, port.sticky, &all)?);
     Ok(rules)
+}
+
+/// From a node port: to any endpoint with the node's address as the source, or, where the Service keeps to
+/// the node, to the node's own endpoints with the client's; nothing answers where the node has none.
+fn by_node_port(index: usize, port: &ServedPort, node: &str) -> nlink::Result<Vec<Rule>> {
+    let chain = node_chain(index);
+    if !port.keeps_to_node {
+        return Ok(vec![
+            mark(rule(&chain)),
+            rule(&chain).try_jump(&port_chain(index))?,
+        ]);
+    }
+    let here = |endpoint: &Endpoint| endpoint.node.as_deref() == Some(node);
+    let own: Vec<usize> = port
+        .endpoints
+        .iter()
+        .enumerate()
+        .filter(|(_, e)| here(e))
+        .map(|(index, _)| index)
+        .collect();
+    if own.is_empty() {
+        return Ok(vec![rule(&chain).drop()]);
+    }
+    spread(index, &chain, port.sticky, &own)
+}
+
+/// One of several endpoints, at random or by the client's address.
+fn spread(index: usize, chain: &str, sticky: bool, among: &[usize]) -> nlink::Result<Vec<Rule>> {
+    let count = u32::try_from(among.len()).unwrap_or(u32::MAX);
+    let jumps = (0..count).zip(among).map(|(place, endpoint)| {
+        // Each takes its share of what the ones before it left: 1/n, 1/(n−1), …, all.
+        let choice = if sticky {
+            by_client(rule(chain), count, place)
+        } else {
+            at_random(rule(chain), count - place)
+        };
+        choice.try_jump(&endpoint_chain(index, *endpoint))
+    });
+    jumps.collect()
+}
+
+fn endpoints(index: usize, port: &ServedPort) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for (number, endpoint) in port.endpoints.iter().enumerate() {
+        let chain = endpoint_chain(index, number);
+        // A pod that reaches itself by its Service must not see its own address as the client's.
+        rules.push(mark(rule(&chain).match_saddr_v4(endpoint.address, 32)));
+        rules.push(
+            to_protocol(rule(&chain), port.protocol).dnat(endpoint.address, Some(endpoint.port)),
+        );
+    }
+    rules
 }
 
 /// A Service that nobody serves says so at once: a reset for TCP would do as well, but kube-proxy sends
 /// ICMP, and a client sees `ECONNREFUSED` either way.
-fn refusals(port: &ServicePortRules) -> Vec<Rule> {
+fn refusals(port: &ServedPort) -> Vec<Rule> {
     let refuse = |rule: Rule| rule.reject_icmp(ICMP_PORT_UNREACHABLE);
     let mut rules = vec![refuse(to_port(
         rule("refusals").match_daddr_v4(port.cluster_ip, 32),
@@ -402,45 +314,26 @@ fn port_chain(index: usize) -> String {
     format!("port-{index}")
 }
 
+fn node_chain(index: usize) -> String {
+    format!("port-{index}-by-node")
+}
+
 fn endpoint_chain(index: usize, endpoint: usize) -> String {
     format!("port-{index}-endpoint-{endpoint}")
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::serde_json::{from_value, json};
+    use std::net::Ipv4Addr;
 
+    use super::super::service_ports::service_ports;
+    use super::super::service_ports::tests::{slice, web};
     use super::*;
 
     const PODS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 244, 0, 0), 16);
 
-    fn web() -> Service {
-        from_value(json!({
-            "metadata": { "namespace": "default", "name": "web" },
-            "spec": {
-                "clusterIP": "10.96.1.2",
-                "ports": [{ "name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080 }],
-            },
-        }))
-        .unwrap()
-    }
-
-    fn slice(endpoints: &[(&str, bool)]) -> EndpointSlice {
-        let endpoints: Vec<_> = endpoints
-            .iter()
-            .map(|(ip, ready)| json!({ "addresses": [ip], "conditions": { "ready": ready } }))
-            .collect();
-        from_value(json!({
-            "metadata": { "namespace": "default", "labels": { "kubernetes.io/service-name": "web" } },
-            "addressType": "IPv4",
-            "endpoints": endpoints,
-            "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
-        }))
-        .unwrap()
-    }
-
-    fn text(ports: &[ServicePortRules]) -> Vec<String> {
-        rules(ports, PODS)
+    fn text(ports: &[ServedPort], node: &str) -> Vec<String> {
+        rules(ports, node, PODS)
             .unwrap()
             .iter()
             .map(|rule| rule.nft_syntax().unwrap_or_default())
@@ -448,23 +341,8 @@ mod tests {
     }
 
     #[test]
-    fn only_ready_endpoints_are_used_with_their_own_port() {
-        let slices = [slice(&[("10.244.1.2", true), ("10.244.2.2", false)])];
-        let ports = service_ports([&web()], &slices);
-        assert_eq!(ports.len(), 1);
-        assert_eq!(ports[0].endpoints, [(Ipv4Addr::new(10, 244, 1, 2), 8080)]);
-    }
-
-    #[test]
-    fn a_headless_service_has_no_rules() {
-        let mut headless = web();
-        headless.spec.as_mut().unwrap().cluster_ip = Some("None".into());
-        assert!(service_ports([&headless], &[]).is_empty());
-    }
-
-    #[test]
     fn a_service_without_endpoints_refuses_on_both_its_addresses() {
-        let lines = text(&service_ports([&web()], &[]));
+        let lines = text(&service_ports([&web()], &[]), "a");
         let refusing: Vec<_> = lines
             .iter()
             .filter(|line| line.contains("reject"))
@@ -479,11 +357,11 @@ mod tests {
     #[test]
     fn every_endpoint_is_a_target_and_the_last_takes_what_is_left() {
         let slices = [slice(&[
-            ("10.244.1.2", true),
-            ("10.244.2.2", true),
-            ("10.244.2.3", true),
+            ("10.244.1.2", "a", true),
+            ("10.244.2.2", "b", true),
+            ("10.244.2.3", "b", true),
         ])];
-        let lines = text(&service_ports([&web()], &slices));
+        let lines = text(&service_ports([&web()], &slices), "a");
         let targets = lines
             .iter()
             .filter(|line| line.contains("dnat to 10.244."))
@@ -498,5 +376,26 @@ mod tests {
             "{lines:#?}"
         );
         assert_eq!(random.len(), 2, "{lines:#?}");
+    }
+
+    #[test]
+    fn a_node_port_that_keeps_to_its_node_changes_no_address_and_uses_no_other_node() {
+        let mut local = web();
+        local.spec.as_mut().unwrap().external_traffic_policy = Some("Local".into());
+        let slices = [slice(&[
+            ("10.244.1.2", "a", true),
+            ("10.244.2.2", "b", true),
+        ])];
+        let ports = service_ports([&local], &slices);
+        let by_node = |node: &str| -> Vec<String> {
+            let rules = by_node_port(0, &ports[0], node).unwrap();
+            rules
+                .iter()
+                .map(|rule| rule.nft_syntax().unwrap_or_default())
+                .collect()
+        };
+        assert_eq!(by_node("a"), ["jump port-0-endpoint-0"]);
+        assert_eq!(by_node("b"), ["jump port-0-endpoint-1"]);
+        assert_eq!(by_node("c"), ["drop"]);
     }
 }
