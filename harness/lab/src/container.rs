@@ -4,8 +4,9 @@
 //! `inroads lab container SPEC` makes the namespaces, starts the program as their first process, passes
 //! SIGTERM on to it, and ends as it ends. When it is killed, the program is killed with it.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -16,6 +17,7 @@ use nix::sys::wait::WaitPidFlag;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::enter;
 use crate::process::{self, ExitStatus};
 use crate::rootfs::{self, Volume};
 
@@ -128,6 +130,82 @@ fn try_run(spec: &Path) -> Result<ExitStatus, Box<dyn std::error::Error>> {
     carry_signals(child, &handled)
 }
 
+/// How a command is put beside a container's program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// It has pipes.
+    None,
+    /// Its standard input is a terminal of its own.
+    Own,
+}
+
+/// Runs `command` in the container whose process [`run`] is `shim`, with what the file `spec` gives it,
+/// and ends as it ends.
+pub(crate) fn exec(spec: &Path, shim: i32, terminal: Terminal, command: &[OsString]) -> ExitStatus {
+    let outcome = try_exec(spec, shim, terminal, command);
+    outcome.unwrap_or_else(|error| {
+        drop(writeln!(io::stderr().lock(), "exec: {error}"));
+        ExitStatus::NOT_EXECUTED
+    })
+}
+
+fn try_exec(
+    spec: &Path,
+    shim: i32,
+    terminal: Terminal,
+    command: &[OsString],
+) -> Result<ExitStatus, Box<dyn std::error::Error>> {
+    let spec: ContainerSpec = serde_json::from_slice(&std::fs::read(spec)?)?;
+    let children = std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children"))?;
+    let first = children
+        .split_ascii_whitespace()
+        .next()
+        .ok_or("the container has ended")?
+        .parse()?;
+    process::die_with_parent()?;
+    if terminal == Terminal::Own {
+        nix::unistd::setsid()?;
+        rustix::process::ioctl_tiocsctty(io::stdin())?;
+    }
+    enter::join(first, &["net", "uts", "ipc", "pid", "mnt"])?;
+    let child = process::fork(|| match become_command(&spec, command) {
+        Ok(never) => match never {},
+        Err(error) => {
+            let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+            drop(writeln!(
+                io::stderr().lock(),
+                "exec: `{}`: {error}",
+                words.join(" ")
+            ));
+            ExitStatus::NOT_FOUND
+        }
+    })?;
+    Ok(process::wait_for(child)?)
+}
+
+fn become_command(
+    spec: &ContainerSpec,
+    command: &[OsString],
+) -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    process::die_with_parent()?;
+    nix::unistd::chdir(&spec.folder)?;
+    limit(&spec.capabilities.resolve())?;
+    let words = command
+        .iter()
+        .map(|word| CString::new(word.as_bytes()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let program = words.first().ok_or("there is no command")?;
+    Ok(nix::unistd::execvpe(program, &words, &environment(spec)?)?)
+}
+
+/// The container's environment as `execve` takes it.
+fn environment(spec: &ContainerSpec) -> Result<Vec<CString>, std::ffi::NulError> {
+    spec.environment
+        .iter()
+        .map(|(name, value)| CString::new(format!("{name}={value}")))
+        .collect()
+}
+
 /// Passes signals on to the program until it has ended.
 fn carry_signals(child: Pid, handled: &SigSet) -> Result<ExitStatus, Box<dyn std::error::Error>> {
     loop {
@@ -161,13 +239,8 @@ fn become_program(
         .iter()
         .map(|word| CString::new(word.as_str()))
         .collect::<Result<Vec<_>, _>>()?;
-    let environment = spec
-        .environment
-        .iter()
-        .map(|(name, value)| CString::new(format!("{name}={value}")))
-        .collect::<Result<Vec<_>, _>>()?;
     let program = words.first().ok_or("it has no command")?;
-    Ok(nix::unistd::execvpe(program, &words, &environment)?)
+    Ok(nix::unistd::execvpe(program, &words, &environment(spec)?)?)
 }
 
 /// Gives up every capability but `kept`, for good.

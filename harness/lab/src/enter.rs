@@ -98,7 +98,7 @@ fn be_inside(
 }
 
 /// Joins the namespaces `kinds` of process `pid`, in that order.
-fn join(pid: i32, kinds: &[&str]) -> io::Result<()> {
+pub(crate) fn join(pid: i32, kinds: &[&str]) -> io::Result<()> {
     let open_one = |kind: &&str| {
         let path = PathBuf::from(format!("/proc/{pid}/ns/{kind}"));
         open(&path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|error| {

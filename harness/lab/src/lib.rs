@@ -23,6 +23,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use container::Terminal;
 pub use lab::{Lab, LabOptions, LabState, Status};
 use process::ExitStatus;
 
@@ -46,6 +47,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         ["node", name, folder] => node::main(name, Path::new(folder)),
         ["control-plane", spec] => control_plane::run(Path::new(spec)),
         ["container", spec] => container::run(Path::new(spec)),
+        ["exec", spec, shim, terminal, ..] => exec(spec, shim, terminal, &arguments[4..]),
         ["enter", lab, host, how, ..] => enter_host(lab, host, how, &arguments[4..]),
         _ => usage(),
     };
@@ -62,6 +64,19 @@ fn enter_host(lab: &str, host: &str, how: &str, rest: &[OsString]) -> ExitStatus
         ("self", rest) => enter::enter(place, None, rest),
         ("command", [program, rest @ ..]) => enter::enter(place, Some(OsStr::new(program)), rest),
         _ => usage(),
+    }
+}
+
+/// `exec SPEC PROCESS tty PROGRAM …` or `exec SPEC PROCESS pipes PROGRAM …`.
+fn exec(spec: &str, shim: &str, terminal: &str, command: &[OsString]) -> ExitStatus {
+    let terminal = match terminal {
+        "tty" => Terminal::Own,
+        "pipes" => Terminal::None,
+        _ => return usage(),
+    };
+    match shim.parse() {
+        Ok(shim) => container::exec(Path::new(spec), shim, terminal, command),
+        Err(_) => usage(),
     }
 }
 

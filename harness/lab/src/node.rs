@@ -3,6 +3,7 @@
 
 mod config;
 mod container_log;
+mod exec;
 mod ipam;
 mod kubelet;
 mod logs;
@@ -18,6 +19,7 @@ mod server;
 mod service_ports;
 mod stats;
 mod status;
+mod websocket;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};

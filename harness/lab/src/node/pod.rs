@@ -83,7 +83,7 @@ impl PodCell {
     }
 
     /// The pod's folder on this node.
-    fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         PathBuf::from(LAB_DIR).join("pods").join(&self.uid)
     }
 

@@ -13,25 +13,18 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
-};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use nlink::netlink::namespace::Netns;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::pod::PodCell;
 use super::server::{Body, plain};
+use super::websocket::{self, Socket};
 
 /// The subprotocol.
 const PROTOCOL: &str = "v4.channel.k8s.io";
@@ -42,49 +35,17 @@ const CHUNK: usize = 128 << 10;
 /// Most ports of one request: two channels each must fit a byte.
 const MOST_PORTS: usize = 127;
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
 /// Answers a request for port-forward and serves it once the connection is a WebSocket.
-pub(super) fn upgrade(pod: Arc<PodCell>, mut request: Request<Incoming>) -> Response<Body> {
-    let header = |name| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    let offers = header(SEC_WEBSOCKET_PROTOCOL)
-        .is_some_and(|all| all.split(',').any(|p| p.trim() == PROTOCOL));
-    let Some(key) = header(SEC_WEBSOCKET_KEY).filter(|_| offers) else {
-        return plain(
-            StatusCode::BAD_REQUEST,
-            format!(
-                "port-forward is served over WebSocket with the subprotocol {PROTOCOL}, which was not offered"
-            ),
-        );
-    };
-    let accept = derive_accept_key(key.as_bytes());
+pub(super) fn upgrade(pod: Arc<PodCell>, request: Request<Incoming>) -> Response<Body> {
     let ports = match ports(request.uri().query().unwrap_or_default()) {
         Ok(ports) => ports,
         Err(reason) => return plain(StatusCode::BAD_REQUEST, reason),
     };
-    let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
-        if let Ok(upgraded) = upgraded.await {
-            let socket =
-                WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-            if let Err(error) = serve(&pod, &ports, socket).await {
-                tracing::debug!(pod = pod.name, %error, "a port-forward ended");
-            }
+    websocket::upgrade(request, &[PROTOCOL], move |socket, _protocol| async move {
+        if let Err(error) = serve(&pod, &ports, socket).await {
+            tracing::debug!(pod = pod.name, %error, "a port-forward ended");
         }
-    });
-    let switching = Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "websocket")
-        .header(SEC_WEBSOCKET_ACCEPT, accept)
-        .header(SEC_WEBSOCKET_PROTOCOL, PROTOCOL)
-        .body(Body::default());
-    switching.unwrap_or_else(|error| plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    })
 }
 
 /// The ports of a query such as `ports=80,443` or `ports=80&ports=443`.

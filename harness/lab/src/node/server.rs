@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::logs::{self, LogOptions};
-use super::{KUBELET_PORT, Node, NodeError, portforward, stats};
+use super::{KUBELET_PORT, Node, NodeError, exec, portforward, stats};
 use crate::pki::Identity;
 
 /// A body of any kind.
@@ -114,6 +114,19 @@ async fn answer(node: &Arc<Node>, request: Request<Incoming>) -> Response<Body> 
                 format!("pod {pod} does not run here"),
             ),
         },
+        ["exec", namespace, pod, container] => {
+            let running = node.pods.find(namespace, pod).and_then(|cell| {
+                let pid = cell.container(container)?.pid?;
+                Some((cell.folder().join(format!("{container}.json")), pid))
+            });
+            match running {
+                Some((spec, pid)) => exec::upgrade(spec, pid, request),
+                None => plain(
+                    StatusCode::NOT_FOUND,
+                    format!("container {container} of {pod} does not run here"),
+                ),
+            }
+        }
         _ => plain(
             StatusCode::NOT_FOUND,
             format!("the lab's kubelet has no {path}"),
