@@ -1,0 +1,28 @@
+//! A WireGuard peer in user space: the data plane of the `wireguard` method.
+//!
+//! The same code runs at both ends, on the laptop with one peer and in the gateway pod with many. A
+//! [`Tunnel`] moves packets between a [`Device`] and an [`OuterSocket`], encrypted by boringtun; offload on
+//! both sides of it is what makes it fast. It sets no routes, no resolver, and knows nothing of clusters.
+//!
+//! "Paper" in these pages is *WireGuard: Next Generation Kernel Network Tunnel* (Donenfeld, 2020).
+
+pub mod allowed_ips;
+mod device;
+mod engine;
+pub mod gso;
+mod inbox;
+mod keys;
+mod link;
+mod outbox;
+mod stats;
+mod sys;
+mod tunnel;
+mod udp;
+mod worker;
+
+pub use device::{Device, DeviceError, DeviceOffload, Driver};
+pub use keys::{KeyError, PresharedKey, PrivateKey, PublicKey};
+pub use link::{LinkError, bring_up};
+pub use stats::{Calls, PeerDrops, PeerStats, Traffic, TunnelDrops, TunnelStats};
+pub use tunnel::{PeerConfig, Tunnel, TunnelConfig, TunnelError};
+pub use udp::{OuterSocket, SocketError, UdpOffload};
