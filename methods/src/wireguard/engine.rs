@@ -263,4 +263,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

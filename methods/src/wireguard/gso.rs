@@ -9,6 +9,8 @@ mod checksum;
 mod coalesce;
 mod layout;
 mod split;
+#[cfg(test)]
+mod testing;
 
 pub use coalesce::{Coalescer, Offloads};
 pub use split::{Segment, Segments};

@@ -92,7 +92,10 @@ impl Host {
     }
 
     /// Runs `body` on this host, in a runtime that lives as long.
-    pub(crate) fn run_async<T: Send>(&self, body: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
+    pub(crate) fn run_async<T: Send>(
+        &self,
+        body: impl AsyncFnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
         self.run(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()

@@ -344,4 +344,4 @@ fn is_whole(packet: &[u8], layout: &Layout) -> bool {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

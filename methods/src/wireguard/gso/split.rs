@@ -217,3 +217,6 @@ fn ipv4_header_len(packet: &[u8]) -> usize {
 fn padded_len(len: usize, mtu: usize) -> usize {
     len.next_multiple_of(PADDING).min(mtu).max(len)
 }
+
+#[cfg(test)]
+pub(super) mod tests;
