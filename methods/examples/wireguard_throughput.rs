@@ -27,6 +27,10 @@ const INSIDE: &str = "INROADS_INSIDE";
 
 fn main() -> Result {
     if env::var_os(INSIDE).is_none() {
+        if let Some(reason) = bed::unavailable() {
+            println!("skipped: {reason}");
+            return Ok(());
+        }
         let mut again = Command::new(env::current_exe()?);
         again.args(env::args_os().skip(1)).env(INSIDE, "1");
         bed::isolate(&mut again);
@@ -123,8 +127,8 @@ fn measure(kind: Option<Kind>, span: Duration) -> Result<Figures> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        println!("laptop  {:?}", runtime.block_on(laptop.tunnel.stats())?);
-        println!("gateway {:?}", runtime.block_on(gateway.tunnel.stats())?);
+        println!("laptop  {:?}", runtime.block_on(laptop.stats())?);
+        println!("gateway {:?}", runtime.block_on(gateway.stats())?);
     }
     Ok(Figures {
         down_gbit,
@@ -161,16 +165,16 @@ fn bulk(
         while sender.write_all(&chunk).is_ok() {}
     });
     let mut buffer = vec![0; CHUNK];
-    let warm = Instant::now() + span / 5;
-    while Instant::now() < warm {
-        receiver.read(&mut buffer)?;
-    }
-    let start = Instant::now();
-    let mut bytes = 0;
-    while start.elapsed() < span {
-        bytes += receiver.read(&mut buffer)?;
-    }
-    let gbit = bytes as f64 * 8e-9 / start.elapsed().as_secs_f64();
+    let mut receive_for = |span: Duration| -> Result<f64> {
+        let start = Instant::now();
+        let mut bytes = 0;
+        while start.elapsed() < span {
+            bytes += receiver.read(&mut buffer)?;
+        }
+        Ok(bytes as f64 * 8e-9 / start.elapsed().as_secs_f64())
+    };
+    receive_for(span / 5)?;
+    let gbit = receive_for(span)?;
     drop(receiver);
     sending.join().expect("the sender only writes");
     Ok(gbit)
@@ -206,6 +210,6 @@ fn ping_pong(bed: &Bed, address: Ipv4Addr) -> Result<(f64, f64)> {
     echo.join().expect("the echo only reads and writes")?;
     let mut times = times.split_off(PINGS / 10);
     times.sort();
-    let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e6;
-    Ok((at(0.5), at(0.99)))
+    let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1e6;
+    Ok((at(50), at(99)))
 }

@@ -9,8 +9,8 @@
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread;
@@ -20,6 +20,8 @@ use inroads_methods::wireguard::{
     UdpOffload, bring_up,
 };
 use ipnet::IpNet;
+use nix::libc;
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getgid, getuid};
 use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
@@ -35,11 +37,11 @@ pub(crate) const MTU: u16 = 1420;
 /// Where the gateway listens.
 pub(crate) const PORT: u16 = 51820;
 
-/// Makes `command` run in user and network namespaces of its own, as root there.
+/// Makes `command` run in user, network and mount namespaces of its own, as root there.
 pub(crate) fn isolate(command: &mut Command) {
     let (user, group) = (getuid(), getgid());
     let enter = move || {
-        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+        unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
         fs::write("/proc/self/gid_map", format!("0 {group} 1"))
@@ -65,6 +67,40 @@ pub(crate) fn unavailable() -> Option<String> {
         }
         Err(e) => panic!("cannot try a user namespace: {e}"),
     }
+}
+
+/// Makes `socket` refuse to send what would need fragments.
+pub(crate) fn forbid_fragments(socket: &UdpSocket) -> io::Result<()> {
+    let always: libc::c_int = libc::IP_PMTUDISC_DO;
+    let len = size_of_val(&always) as libc::socklen_t;
+    // SAFETY: the option's value is an int that lives through the call.
+    let result = unsafe {
+        let value = (&raw const always).cast();
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            value,
+            len,
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes /dev/net/tun useless for the rest of this process.
+pub(crate) fn hide_tun() -> Result {
+    let none = None::<&str>;
+    Ok(mount(
+        Some("/dev/null"),
+        "/dev/net/tun",
+        none,
+        MsFlags::MS_BIND,
+        none,
+    )?)
 }
 
 /// A host: a network namespace.
@@ -155,18 +191,86 @@ impl Bed {
     }
 
     /// Both ends of a tunnel, connected on demand.
-    pub(crate) fn tunnel(&self, kind: Kind) -> Result<(End, End)> {
-        let (laptop, gateway) = (Keys::new(), Keys::new());
-        let gateway_end = End::start(
-            &self.gateway,
-            kind,
-            &gateway,
-            vec![gateway_sees(&laptop)],
-            PORT,
-        )?;
-        let laptop_end = End::start(&self.laptop, kind, &laptop, vec![laptop_sees(&gateway)], 0)?;
-        Ok((laptop_end, gateway_end))
+    pub(crate) fn tunnel(&self, kind: Kind) -> Result<(Tunnel, Tunnel)> {
+        let keys = Keys::new();
+        let gateway = self.start_gateway(kind, &keys, vec![keys.to_laptop()])?;
+        let laptop = self.start_laptop(kind, &keys, vec![keys.to_gateway()])?;
+        Ok((laptop, gateway))
     }
+
+    pub(crate) fn start_gateway(
+        &self,
+        kind: Kind,
+        keys: &Keys,
+        peers: Vec<PeerConfig>,
+    ) -> Result<Tunnel> {
+        let listen = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), PORT);
+        let inner = [
+            IpNet::new(INNER_GATEWAY.into(), 24)?,
+            IpNet::new(INNER_GATEWAY_V6.into(), 64)?,
+        ];
+        start(&self.gateway, kind, &keys.gateway, listen, &inner, peers)
+    }
+
+    pub(crate) fn start_laptop(
+        &self,
+        kind: Kind,
+        keys: &Keys,
+        peers: Vec<PeerConfig>,
+    ) -> Result<Tunnel> {
+        let over_v6 = peers
+            .iter()
+            .any(|peer| peer.endpoint.is_some_and(|to| to.is_ipv6()));
+        let any: IpAddr = if over_v6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let inner = [
+            IpNet::new(INNER_LAPTOP.into(), 24)?,
+            IpNet::new(INNER_LAPTOP_V6.into(), 64)?,
+        ];
+        start(
+            &self.laptop,
+            kind,
+            &keys.laptop,
+            SocketAddr::new(any, 0),
+            &inner,
+            peers,
+        )
+    }
+}
+
+fn start(
+    host: &Host,
+    kind: Kind,
+    key: &PrivateKey,
+    listen: SocketAddr,
+    inner: &[IpNet],
+    peers: Vec<PeerConfig>,
+) -> Result<Tunnel> {
+    host.run_async(async || {
+        let device_offload = if kind.offload {
+            DeviceOffload::Auto
+        } else {
+            DeviceOffload::Off
+        };
+        let udp_offload = if kind.offload {
+            UdpOffload::Auto
+        } else {
+            UdpOffload::Off
+        };
+        let device = Device::open("wg0", MTU, kind.driver, device_offload).await?;
+        bring_up("wg0", inner).await?;
+        let socket = OuterSocket::bind(listen, udp_offload)?;
+        let private_key = key.clone();
+        Ok(Tunnel::start(TunnelConfig {
+            private_key,
+            socket,
+            device,
+            peers,
+        })?)
+    })
 }
 
 /// How a tunnel's ends are driven.
@@ -194,108 +298,43 @@ impl Kind {
     }
 }
 
-/// One end of a tunnel.
-pub(crate) struct End {
-    pub(crate) tunnel: Tunnel,
-}
-
-impl End {
-    pub(crate) fn start(
-        host: &Host,
-        kind: Kind,
-        keys: &Keys,
-        peers: Vec<PeerConfig>,
-        port: u16,
-    ) -> Result<Self> {
-        let v6 = peers
-            .iter()
-            .any(|peer| peer.endpoint.is_some_and(|to| to.is_ipv6()));
-        let any: IpAddr = if v6 {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            Ipv4Addr::UNSPECIFIED.into()
-        };
-        let is_gateway = port == PORT;
-        let inner: [IpNet; 2] = if is_gateway {
-            [
-                IpNet::new(INNER_GATEWAY.into(), 24)?,
-                IpNet::new(INNER_GATEWAY_V6.into(), 64)?,
-            ]
-        } else {
-            [
-                IpNet::new(INNER_LAPTOP.into(), 24)?,
-                IpNet::new(INNER_LAPTOP_V6.into(), 64)?,
-            ]
-        };
-        let any = if is_gateway {
-            Ipv6Addr::UNSPECIFIED.into()
-        } else {
-            any
-        };
-        host.run_async(async || {
-            let device_offload = if kind.offload {
-                DeviceOffload::Auto
-            } else {
-                DeviceOffload::Off
-            };
-            let udp_offload = if kind.offload {
-                UdpOffload::Auto
-            } else {
-                UdpOffload::Off
-            };
-            let device = Device::open("wg0", MTU, kind.driver, device_offload).await?;
-            bring_up("wg0", &inner).await?;
-            let socket = OuterSocket::bind(SocketAddr::new(any, port), udp_offload)?;
-            let private_key = keys.private.clone();
-            let tunnel = Tunnel::start(TunnelConfig {
-                private_key,
-                socket,
-                device,
-                peers,
-            })?;
-            Ok(Self { tunnel })
-        })
-    }
-}
-
-/// Who an end is.
-#[derive(Clone)]
+/// Who both ends are.
 pub(crate) struct Keys {
-    pub(crate) private: PrivateKey,
+    pub(crate) laptop: PrivateKey,
+    pub(crate) gateway: PrivateKey,
 }
 
 impl Keys {
     pub(crate) fn new() -> Self {
         Self {
-            private: PrivateKey::generate(),
+            laptop: PrivateKey::generate(),
+            gateway: PrivateKey::generate(),
+        }
+    }
+
+    /// The gateway, as the laptop is told of it.
+    pub(crate) fn to_gateway(&self) -> PeerConfig {
+        PeerConfig {
+            public_key: self.gateway.public(),
+            preshared_key: None,
+            endpoint: Some(SocketAddr::new(GATEWAY.into(), PORT)),
+            allowed_ips: nets(&["10.77.0.0/24", "fd77::/64"]),
+            persistent_keepalive: None,
+        }
+    }
+
+    /// The laptop, as the gateway is told of it.
+    pub(crate) fn to_laptop(&self) -> PeerConfig {
+        PeerConfig {
+            public_key: self.laptop.public(),
+            endpoint: None,
+            allowed_ips: nets(&["10.77.0.2/32", "fd77::2/128"]),
+            ..self.to_gateway()
         }
     }
 }
 
-/// The gateway, as the laptop is told of it.
-pub(crate) fn laptop_sees(gateway: &Keys) -> PeerConfig {
-    PeerConfig {
-        public_key: gateway.private.public(),
-        preshared_key: None,
-        endpoint: Some(SocketAddr::new(GATEWAY.into(), PORT)),
-        allowed_ips: vec![
-            "10.77.0.0/24".parse().unwrap(),
-            "fd77::/64".parse().unwrap(),
-        ],
-        persistent_keepalive: None,
-    }
-}
-
-/// The laptop, as the gateway is told of it.
-pub(crate) fn gateway_sees(laptop: &Keys) -> PeerConfig {
-    PeerConfig {
-        public_key: laptop.private.public(),
-        preshared_key: None,
-        endpoint: None,
-        allowed_ips: vec![
-            "10.77.0.2/32".parse().unwrap(),
-            "fd77::2/128".parse().unwrap(),
-        ],
-        persistent_keepalive: None,
-    }
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    let net = |text: &&str| text.parse().expect("the prefixes here are right");
+    texts.iter().map(net).collect()
 }

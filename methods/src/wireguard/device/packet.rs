@@ -8,7 +8,7 @@
 //! The visible end resolves no addresses (`NOARP`): every frame is sent to the interface's own address, so
 //! at the other end it is for somebody else, and that namespace's own stack drops it unseen.
 
-use std::fs::File;
+use std::error::Error;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::thread;
@@ -18,8 +18,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{MsgFlags, sendmsg};
 use nlink::netlink::devconf::AddrGenMode;
 use nlink::netlink::link::VethLink;
+use nlink::netlink::namespace::Netns;
 use nlink::netlink::{Connection, Route};
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 use tokio::sync::oneshot;
 
 use super::{DeviceError, DeviceOffload, Frame};
@@ -47,6 +48,16 @@ const KERNEL_BUFFER: libc::c_int = 4 << 20;
 pub(super) struct PacketDevice {
     socket: Socket,
     offloads: Offloads,
+    /// Where the visible end is, and which it is there.
+    visible: Netns,
+    index: u32,
+}
+
+/// What was made.
+struct Made {
+    socket: Socket,
+    visible: Netns,
+    index: u32,
 }
 
 /// What failed, and how.
@@ -70,17 +81,24 @@ impl PacketDevice {
             .name(format!("{name}-setup"))
             .spawn(move || answer.send(make(&wanted, mtu, offload)))
             .map_err(|e| failed(("starting a thread", e)))?;
-        let socket = match made.await {
+        let Made {
+            socket,
+            visible,
+            index,
+        } = match made.await {
             Ok(made) => made.map_err(failed)?,
             Err(e) => return Err(failed(("waiting for a thread", io::Error::other(e)))),
         };
         let whole = offload == DeviceOffload::Auto;
+        let offloads = Offloads {
+            tcp: whole,
+            udp: whole,
+        };
         Ok(Self {
             socket,
-            offloads: Offloads {
-                tcp: whole,
-                udp: whole,
-            },
+            offloads,
+            visible,
+            index,
         })
     }
 
@@ -111,61 +129,83 @@ fn packet_header(frame: &[u8]) -> Option<VirtioHeader> {
 }
 
 /// Makes the pair and the socket. Leaves this thread in the hidden namespace.
-fn make(name: &str, mtu: u16, offload: DeviceOffload) -> Result<Socket, Failure> {
+fn make(name: &str, mtu: u16, offload: DeviceOffload) -> Result<Made, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| ("starting a runtime", e))?;
+        .map_err(doing("starting a runtime"))?;
     runtime.block_on(async {
-        let visible =
-            Connection::<Route>::new().map_err(|e| ("opening netlink", io::Error::other(e)))?;
-        let control = Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)
-            .map_err(|e| ("opening a control socket", e))?;
-        unshare(CloneFlags::CLONE_NEWNET)
-            .map_err(|e| ("leaving for a namespace of its own", e.into()))?;
-        let namespace =
-            File::open("/proc/thread-self/ns/net").map_err(|e| ("opening that namespace", e))?;
-        let hidden = Connection::<Route>::new()
-            .map_err(|e| ("opening netlink there", io::Error::other(e)))?;
+        let visible = Netns::current().map_err(doing("opening this namespace"))?;
+        let netlink = Connection::<Route>::new().map_err(doing("opening netlink"))?;
+        let control = Socket::new(Domain::IPV4, Type::DGRAM, None)
+            .map_err(doing("opening a control socket"))?;
+        unshare(CloneFlags::CLONE_NEWNET).map_err(doing("leaving for a namespace of its own"))?;
+        let hidden = Netns::current().map_err(doing("opening that namespace"))?;
+        let hidden_netlink = Connection::<Route>::new().map_err(doing("opening netlink there"))?;
 
         let pair = VethLink::new(name, HIDDEN_NAME)
             .mtu(mtu.into())
             .address(VISIBLE)
             .peer_address(HIDDEN)
-            .peer_netns_fd(&namespace);
-        visible
+            .peer_netns_fd(&hidden);
+        netlink
             .add_link(pair)
             .await
-            .map_err(|e| ("making the pair", io::Error::other(e)))?;
-        // From here on the pair is gone when `namespace` and the socket are.
-        sys::set_noarp(&control, name).map_err(|e| ("turning ARP off", e))?;
+            .map_err(doing("making the pair"))?;
+        // From here on the pair is gone when nobody holds the hidden namespace.
+        let index = netlink
+            .resolve_interface(&name.into())
+            .await
+            .map_err(doing("finding its visible end"))?;
+        sys::set_noarp(&control, name).map_err(doing("turning ARP off"))?;
         if offload == DeviceOffload::Off {
-            limit_to_one_segment(&visible, name)
+            // The kernel cuts what has more segments than this before it comes to us.
+            netlink
+                .set_link_gso_max_segs_by_index(index, 1)
                 .await
-                .map_err(|e| ("turning offload off", io::Error::other(e)))?;
+                .map_err(doing("turning offload off"))?;
         }
 
-        let index =
-            if_nametoindex(HIDDEN_NAME).map_err(|e| ("finding the hidden end", e.into()))?;
+        let peer = if_nametoindex(HIDDEN_NAME).map_err(doing("finding its hidden end"))?;
         // Best effort: a kernel without IPv6 has no such setting, and nothing to silence.
-        let _ = hidden
-            .set_addr_gen_mode_by_index(index, AddrGenMode::None)
+        let _ = hidden_netlink
+            .set_addr_gen_mode_by_index(peer, AddrGenMode::None)
             .await;
-        hidden
-            .set_link_up_by_index(index)
+        hidden_netlink
+            .set_link_up_by_index(peer)
             .await
-            .map_err(|e| ("bringing the hidden end up", io::Error::other(e)))?;
+            .map_err(doing("bringing its hidden end up"))?;
         // Only now: a packet socket on an interface that is down reports just that.
-        let socket = sys::packet_socket(index).map_err(|e| ("opening a packet socket", e))?;
-        sys::set_kernel_buffers(&socket, KERNEL_BUFFER).map_err(|e| ("sizing its buffers", e))?;
-        Ok(socket)
+        let socket = sys::packet_socket(peer).map_err(doing("opening a packet socket"))?;
+        sys::set_kernel_buffers(&socket, KERNEL_BUFFER).map_err(doing("sizing its buffers"))?;
+        Ok(Made {
+            socket,
+            visible,
+            index,
+        })
     })
 }
 
-/// The kernel cuts what has more segments than the interface takes, before it comes to us.
-async fn limit_to_one_segment(netlink: &Connection<Route>, name: &str) -> nlink::Result<()> {
-    let index = netlink.resolve_interface(&name.into()).await?;
-    netlink.set_link_gso_max_segs_by_index(index, 1).await
+fn doing<E>(what: &'static str) -> impl FnOnce(E) -> Failure
+where
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    move |error| (what, io::Error::other(error))
+}
+
+impl Drop for PacketDevice {
+    /// The kernel would take the pair away by itself, but some milliseconds after it is free to: whoever
+    /// makes an interface of the same name next must not find this one.
+    fn drop(&mut self) {
+        let index = self.index;
+        let delete = || {
+            let netlink = nlink::blocking::Connection::<Route>::new()?;
+            netlink.run(move |netlink| Box::pin(netlink.del_link_by_index(index)))
+        };
+        if let Err(error) | Ok(Err(error)) = self.visible.run(delete) {
+            tracing::debug!(%error, "the interface was gone before its tunnel");
+        }
+    }
 }
 
 impl Sink for PacketDevice {
