@@ -8,6 +8,7 @@
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 
+#[expect(dead_code, reason = "shared with the integration test")]
 #[path = "../tests/wireguard/bed.rs"]
 mod bed;
 
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 const CHUNK: usize = 256 << 10;
 const PINGS: usize = 4000;
+const CONNECTIONS: usize = 32;
 const INSIDE: &str = "INROADS_INSIDE";
 
 fn main() -> Result {
@@ -79,6 +81,7 @@ struct Figures {
     up_gbit: f64,
     p50_us: f64,
     p99_us: f64,
+    thousand_per_s: f64,
 }
 
 impl Figures {
@@ -93,21 +96,27 @@ impl Figures {
             up_gbit: pick(|f| f.up_gbit),
             p50_us: pick(|f| f.p50_us),
             p99_us: pick(|f| f.p99_us),
+            thousand_per_s: pick(|f| f.thousand_per_s),
         }
     }
 }
 
 impl std::fmt::Display for Figures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            down_gbit,
-            up_gbit,
-            p50_us,
-            p99_us,
-        } = self;
         write!(
             f,
-            "down {down_gbit:6.2} Gbit/s   up {up_gbit:6.2} Gbit/s   round trip p50 {p50_us:6.1} µs   p99 {p99_us:6.1} µs"
+            "down {:5.2} up {:5.2} Gbit/s",
+            self.down_gbit, self.up_gbit
+        )?;
+        write!(
+            f,
+            "   round trip p50 {:5.1} p99 {:5.1} µs",
+            self.p50_us, self.p99_us
+        )?;
+        write!(
+            f,
+            "   {CONNECTIONS} connections {:5.1} k round trips/s",
+            self.thousand_per_s
         )
     }
 }
@@ -123,6 +132,7 @@ fn measure(kind: Option<Kind>, span: Duration) -> Result<Figures> {
     let (p50_us, p99_us) = ping_pong(&bed, server)?;
     let down_gbit = bulk(&bed.gateway, &bed.laptop, server, Direction::Down, span)?;
     let up_gbit = bulk(&bed.gateway, &bed.laptop, server, Direction::Up, span)?;
+    let thousand_per_s = rate(&bed, server, span)?;
     if let (Some((laptop, gateway)), Some(_)) = (ends, env::var_os("INROADS_CALLS")) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -135,6 +145,7 @@ fn measure(kind: Option<Kind>, span: Duration) -> Result<Figures> {
         up_gbit,
         p50_us,
         p99_us,
+        thousand_per_s,
     })
 }
 
@@ -182,34 +193,63 @@ fn bulk(
 
 /// One byte there and back, µs: the median and the 99th percentile.
 fn ping_pong(bed: &Bed, address: Ipv4Addr) -> Result<(f64, f64)> {
-    let listener = bed
-        .gateway
-        .run(|| Ok(TcpListener::bind(SocketAddr::new(address.into(), 0))?))?;
-    let to = listener.local_addr()?;
-    let echo = thread::spawn(move || -> Result {
-        let (mut stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
-        let mut byte = [0];
-        while stream.read(&mut byte)? > 0 {
-            stream.write_all(&byte)?;
-        }
-        Ok(())
-    });
-    let mut stream = bed
-        .laptop
-        .run(|| Ok(TcpStream::connect_timeout(&to, Duration::from_secs(5))?))?;
-    stream.set_nodelay(true)?;
+    let mut stream = echoed(bed, address)?;
     let mut times = Vec::with_capacity(PINGS);
     for _ in 0..PINGS + PINGS / 10 {
         let start = Instant::now();
-        stream.write_all(&[1])?;
-        stream.read_exact(&mut [0])?;
+        round_trip(&mut stream)?;
         times.push(start.elapsed());
     }
-    drop(stream);
-    echo.join().expect("the echo only reads and writes")?;
     let mut times = times.split_off(PINGS / 10);
     times.sort();
     let at = |percent: usize| times[times.len() * percent / 100].as_secs_f64() * 1e6;
     Ok((at(50), at(99)))
+}
+
+/// Many connections with one byte each on its way: thousands of round trips a second.
+fn rate(bed: &Bed, address: Ipv4Addr, span: Duration) -> Result<f64> {
+    let streams: Vec<_> = (0..CONNECTIONS)
+        .map(|_| echoed(bed, address))
+        .collect::<Result<_>>()?;
+    let start = Instant::now();
+    let count = |mut stream: TcpStream| {
+        thread::spawn(move || -> Result<u32> {
+            let mut count = 0;
+            while start.elapsed() < span {
+                round_trip(&mut stream)?;
+                count += 1;
+            }
+            Ok(count)
+        })
+    };
+    let counting: Vec<_> = streams.into_iter().map(count).collect();
+    let mut total = 0;
+    for thread in counting {
+        total += thread.join().expect("a client only reads and writes")?;
+    }
+    Ok(f64::from(total) / 1e3 / start.elapsed().as_secs_f64())
+}
+
+/// A connection from the laptop whose other end echoes bytes until it is closed.
+fn echoed(bed: &Bed, address: Ipv4Addr) -> Result<TcpStream> {
+    let listener = bed
+        .gateway
+        .run(|| Ok(TcpListener::bind(SocketAddr::new(address.into(), 0))?))?;
+    let to = listener.local_addr()?;
+    let stream = bed
+        .laptop
+        .run(|| Ok(TcpStream::connect_timeout(&to, Duration::from_secs(5))?))?;
+    stream.set_nodelay(true)?;
+    let (mut echo, _) = listener.accept()?;
+    echo.set_nodelay(true)?;
+    thread::spawn(move || {
+        let mut byte = [0];
+        while echo.read_exact(&mut byte).is_ok() && echo.write_all(&byte).is_ok() {}
+    });
+    Ok(stream)
+}
+
+fn round_trip(stream: &mut TcpStream) -> Result {
+    stream.write_all(&[1])?;
+    Ok(stream.read_exact(&mut [0])?)
 }

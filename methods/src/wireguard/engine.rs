@@ -100,14 +100,12 @@ impl Engine {
         Ok(id)
     }
 
-    /// Forgets a peer, its sessions and its prefixes. `false` where there was none.
-    pub(super) fn remove_peer(&mut self, key: &PublicKey) -> bool {
-        let Some(id) = self.by_key.remove(key) else {
-            return false;
-        };
+    /// Forgets a peer, its sessions and its prefixes. Returns who it was.
+    pub(super) fn remove_peer(&mut self, key: &PublicKey) -> Option<PeerId> {
+        let id = self.by_key.remove(key)?;
         self.peers[id.0 as usize] = None;
         self.allowed_ips.remove(id);
-        true
+        Some(id)
     }
 
     pub(super) fn id(&self, key: &PublicKey) -> Option<PeerId> {

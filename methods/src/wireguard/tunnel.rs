@@ -220,7 +220,7 @@ impl Tunnel {
         let (answer, connected) = oneshot::channel();
         self.order(Order::Connect(*peer, answer)).await?;
         match timeout(limit, connected).await {
-            Ok(answer) => answer.unwrap_or(Err(TunnelError::Stopped)),
+            Ok(answer) => answer.unwrap_or(Err(TunnelError::UnknownPeer(*peer))),
             Err(_elapsed) => Err(TunnelError::NoHandshake { peer: *peer, limit }),
         }
     }

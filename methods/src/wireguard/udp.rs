@@ -104,11 +104,9 @@ impl OuterSocket {
         let local = socket.local_addr()?;
         socket.set_nonblocking(true)?;
         sys::set_kernel_buffers(&socket, KERNEL_BUFFER)?;
-        // Like the kernel's own WireGuard: routers may fragment, no path MTU is learnt behind our back.
-        if local.is_ipv4() {
-            let never = libc::IP_PMTUDISC_DONT;
-            sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never)?;
-        }
+        // Like the kernel's own WireGuard: routers may fragment over IPv4, which an IPv6 socket sends too.
+        let never = libc::IP_PMTUDISC_DONT;
+        sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never)?;
         let auto = offload == UdpOffload::Auto;
         if auto && let Err(error) = setsockopt(&socket, sockopt::UdpGroSegment, &true) {
             tracing::debug!(%error, "the kernel does not join UDP datagrams");

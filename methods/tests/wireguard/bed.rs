@@ -72,7 +72,7 @@ pub(crate) fn unavailable() -> Option<String> {
 /// Makes `socket` refuse to send what would need fragments.
 pub(crate) fn forbid_fragments(socket: &UdpSocket) -> io::Result<()> {
     let always: libc::c_int = libc::IP_PMTUDISC_DO;
-    let len = size_of_val(&always) as libc::socklen_t;
+    let len = libc::socklen_t::try_from(size_of_val(&always)).expect("an int is short");
     // SAFETY: the option's value is an int that lives through the call.
     let result = unsafe {
         let value = (&raw const always).cast();
@@ -101,6 +101,12 @@ pub(crate) fn hide_tun() -> Result {
         MsFlags::MS_BIND,
         none,
     )?)
+}
+
+/// Gives this process a /run of its own.
+pub(crate) fn empty_run() -> Result {
+    let none = None::<&str>;
+    Ok(mount(none, "/run", Some("tmpfs"), MsFlags::empty(), none)?)
 }
 
 /// A host: a network namespace.

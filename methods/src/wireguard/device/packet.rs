@@ -8,41 +8,28 @@
 //! The visible end resolves no addresses (`NOARP`): every frame is sent to the interface's own address, so
 //! at the other end it is for somebody else, and that namespace's own stack drops it unseen.
 
-use std::error::Error;
+mod pair;
+
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::thread;
 
-use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{MsgFlags, sendmsg};
-use nlink::netlink::devconf::AddrGenMode;
-use nlink::netlink::link::VethLink;
+use nlink::Route;
 use nlink::netlink::namespace::Netns;
-use nlink::netlink::{Connection, Route};
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 use tokio::sync::oneshot;
 
 use super::{DeviceError, DeviceOffload, Frame};
 use crate::wireguard::gso::{Offloads, VirtioHeader};
 use crate::wireguard::inbox::Sink;
 use crate::wireguard::sys;
+use pair::{HIDDEN, Made, VISIBLE};
 
 const ETHERNET: u16 = 14;
 const PREFIX: usize = VirtioHeader::LEN + ETHERNET as usize;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
-
-/// The addresses of both ends: locally administered (IEEE 802, the second bit of the first byte), and
-/// alone on their wire, so they may be the same everywhere.
-const VISIBLE: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
-const HIDDEN: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
-
-/// The other end's name, in its own namespace.
-const HIDDEN_NAME: &str = "peer";
-
-/// Bytes of frames that may wait for us: with the virtual wire's speed, a few hundred super-packets.
-const KERNEL_BUFFER: libc::c_int = 4 << 20;
 
 #[derive(Debug)]
 pub(super) struct PacketDevice {
@@ -52,16 +39,6 @@ pub(super) struct PacketDevice {
     visible: Netns,
     index: u32,
 }
-
-/// What was made.
-struct Made {
-    socket: Socket,
-    visible: Netns,
-    index: u32,
-}
-
-/// What failed, and how.
-type Failure = (&'static str, io::Error);
 
 impl PacketDevice {
     pub(super) async fn open(
@@ -79,7 +56,10 @@ impl PacketDevice {
         // A thread of its own, because it leaves for another network namespace and never comes back.
         thread::Builder::new()
             .name(format!("{name}-setup"))
-            .spawn(move || answer.send(make(&wanted, mtu, offload)))
+            .spawn(move || {
+                // Where nobody waits for it any more, it is gone again.
+                let _ = answer.send(pair::make(&wanted, mtu, offload));
+            })
             .map_err(|e| failed(("starting a thread", e)))?;
         let Made {
             socket,
@@ -126,71 +106,6 @@ fn packet_header(frame: &[u8]) -> Option<VirtioHeader> {
     let ethertype = u16::from_be_bytes([ethertype[0], ethertype[1]]);
     matches!(ethertype, IPV4 | IPV6).then_some(())?;
     VirtioHeader::decode(frame)?.without(ETHERNET)
-}
-
-/// Makes the pair and the socket. Leaves this thread in the hidden namespace.
-fn make(name: &str, mtu: u16, offload: DeviceOffload) -> Result<Made, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(doing("starting a runtime"))?;
-    runtime.block_on(async {
-        let visible = Netns::current().map_err(doing("opening this namespace"))?;
-        let netlink = Connection::<Route>::new().map_err(doing("opening netlink"))?;
-        let control = Socket::new(Domain::IPV4, Type::DGRAM, None)
-            .map_err(doing("opening a control socket"))?;
-        unshare(CloneFlags::CLONE_NEWNET).map_err(doing("leaving for a namespace of its own"))?;
-        let hidden = Netns::current().map_err(doing("opening that namespace"))?;
-        let hidden_netlink = Connection::<Route>::new().map_err(doing("opening netlink there"))?;
-
-        let pair = VethLink::new(name, HIDDEN_NAME)
-            .mtu(mtu.into())
-            .address(VISIBLE)
-            .peer_address(HIDDEN)
-            .peer_netns_fd(&hidden);
-        netlink
-            .add_link(pair)
-            .await
-            .map_err(doing("making the pair"))?;
-        // From here on the pair is gone when nobody holds the hidden namespace.
-        let index = netlink
-            .resolve_interface(&name.into())
-            .await
-            .map_err(doing("finding its visible end"))?;
-        sys::set_noarp(&control, name).map_err(doing("turning ARP off"))?;
-        if offload == DeviceOffload::Off {
-            // The kernel cuts what has more segments than this before it comes to us.
-            netlink
-                .set_link_gso_max_segs_by_index(index, 1)
-                .await
-                .map_err(doing("turning offload off"))?;
-        }
-
-        let peer = if_nametoindex(HIDDEN_NAME).map_err(doing("finding its hidden end"))?;
-        // Best effort: a kernel without IPv6 has no such setting, and nothing to silence.
-        let _ = hidden_netlink
-            .set_addr_gen_mode_by_index(peer, AddrGenMode::None)
-            .await;
-        hidden_netlink
-            .set_link_up_by_index(peer)
-            .await
-            .map_err(doing("bringing its hidden end up"))?;
-        // Only now: a packet socket on an interface that is down reports just that.
-        let socket = sys::packet_socket(peer).map_err(doing("opening a packet socket"))?;
-        sys::set_kernel_buffers(&socket, KERNEL_BUFFER).map_err(doing("sizing its buffers"))?;
-        Ok(Made {
-            socket,
-            visible,
-            index,
-        })
-    })
-}
-
-fn doing<E>(what: &'static str) -> impl FnOnce(E) -> Failure
-where
-    E: Into<Box<dyn Error + Send + Sync>>,
-{
-    move |error| (what, io::Error::other(error))
 }
 
 impl Drop for PacketDevice {
