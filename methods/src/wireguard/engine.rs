@@ -185,8 +185,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn drops(&mut self) -> &mut TunnelDrops {
-        &mut self.drops
+    /// Those that happen here.
+    pub(super) fn drops(&self) -> TunnelDrops {
+        self.drops
     }
 
     pub(super) fn peer_stats(&self) -> Vec<PeerStats> {

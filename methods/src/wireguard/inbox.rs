@@ -1,6 +1,7 @@
 //! Decrypted packets on their way to the interface, joined where they follow each other.
 
 use std::io::{self, IoSlice};
+use std::ops::AddAssign;
 
 use super::gso::{Coalescer, Offloads, VirtioHeader};
 
@@ -33,13 +34,20 @@ pub(super) struct Inbox {
     packets: Coalescer,
 }
 
-/// What became of a batch.
+/// What became of packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Written {
     /// Super-packets the device took.
-    pub(super) frames: usize,
+    pub(super) frames: u64,
     /// Packets in those that it did not take.
-    pub(super) refused: usize,
+    pub(super) refused: u64,
+}
+
+impl AddAssign for Written {
+    fn add_assign(&mut self, more: Self) {
+        self.frames += more.frames;
+        self.refused += more.refused;
+    }
 }
 
 impl Inbox {
@@ -95,7 +103,7 @@ impl Inbox {
             );
             match sink.write(&parts) {
                 Ok(()) => written.frames += 1,
-                Err(_refused) => written.refused += frame.count(),
+                Err(_refused) => written.refused += frame.count() as u64,
             }
         }
         self.packets.clear();

@@ -6,7 +6,9 @@
 //! send, one `UDP_GRO` receive becomes one write. More than half of its time goes to the cipher, so what a
 //! tunnel carries is what one core can encrypt and decrypt.
 
-use std::io::{self, PipeReader, Read as _};
+mod orders;
+
+use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -20,12 +22,11 @@ use super::device::{Device, Frame};
 use super::engine::{Engine, PeerId};
 use super::gso::Segments;
 use super::inbox::{Inbox, Written};
-use super::keys::PublicKey;
 use super::outbox::Outbox;
-use super::stats::{Calls, TunnelStats};
 use super::sys::Slot;
-use super::tunnel::{PeerConfig, TunnelError};
+use super::tunnel::TunnelError;
 use super::udp::OuterSocket;
+pub(super) use orders::Order;
 
 /// How often the protocol's timers are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -42,19 +43,13 @@ const EAGER: usize = 16 << 10;
 /// Failures of one descriptor in a row, none of them "nothing there", before it counts as gone.
 const PATIENCE: u32 = 64;
 
-/// What a [`Tunnel`](super::Tunnel) asks of its thread.
-pub(super) enum Order {
-    AddPeer(Box<PeerConfig>, oneshot::Sender<Result<(), TunnelError>>),
-    RemovePeer(PublicKey, oneshot::Sender<Result<(), TunnelError>>),
-    Stats(oneshot::Sender<TunnelStats>),
-    /// Answered when there is a session.
-    Connect(PublicKey, oneshot::Sender<Result<(), TunnelError>>),
-}
+/// What a deleted interface says: a TUN the first, a packet socket the second.
+const DELETED: [i32; 2] = [libc::EBADFD, libc::ENETDOWN];
 
 pub(super) struct Worker {
     engine: Engine,
     device: Device,
-    socket: OuterSocket,
+    out: Out,
     orders: mpsc::Receiver<Order>,
     /// A byte says that there are orders; its end, that it is time to go.
     bell: PipeReader,
@@ -62,11 +57,22 @@ pub(super) struct Worker {
     frames: Vec<Frame>,
     messages: Vec<Slot>,
     inbox: Inbox,
-    outbox: Outbox,
     connecting: Vec<(PeerId, oneshot::Sender<Result<(), TunnelError>>)>,
-    calls: Calls,
+    wakeups: u64,
+    frames_in: u64,
+    messages_in: u64,
+    written: Written,
+    contradictory: u64,
     device_failures: u32,
     socket_failures: u32,
+}
+
+/// The socket and what waits for it.
+struct Out {
+    socket: OuterSocket,
+    outbox: Outbox,
+    messages: u64,
+    refused: u64,
 }
 
 /// What is ready.
@@ -98,15 +104,23 @@ impl Worker {
             inbox: Inbox::new(device.offloads()),
             engine,
             device,
-            socket,
+            out: Out {
+                socket,
+                outbox: Outbox::new(),
+                messages: 0,
+                refused: 0,
+            },
             orders,
             bell,
             timer,
             frames: Frame::batch(),
             messages: (0..RECEIVES).map(|_| Slot::new(MESSAGE)).collect(),
-            outbox: Outbox::new(),
             connecting: Vec::new(),
-            calls: Calls::default(),
+            wakeups: 0,
+            frames_in: 0,
+            messages_in: 0,
+            written: Written::default(),
+            contradictory: 0,
             device_failures: 0,
             socket_failures: 0,
         })
@@ -114,8 +128,8 @@ impl Worker {
 
     /// Runs until the bell is dropped, or the interface or the socket is gone.
     pub(super) fn run(mut self) -> Result<(), TunnelError> {
-        self.engine.tick(&mut self.outbox);
-        self.send();
+        self.engine.tick(&mut self.out.outbox);
+        self.out.send();
         loop {
             let ready = self.sleep()?;
             if ready.bell && !self.obey() {
@@ -124,23 +138,23 @@ impl Worker {
             if ready.timer {
                 // How often it rang while we were busy does not matter.
                 let _ = self.timer.wait();
-                self.engine.tick(&mut self.outbox);
+                self.engine.tick(&mut self.out.outbox);
             }
             if ready.socket {
                 self.receive()?;
             }
             // What was written to the interface is often answered before the write returns.
-            if ready.device || ready.socket && self.outbox.is_empty() {
+            if ready.device || ready.socket && self.out.outbox.is_empty() {
                 self.read()?;
             }
-            self.send();
+            self.out.send();
             self.tell_connected();
         }
     }
 
     /// Waits until there is something to do.
     fn sleep(&mut self) -> Result<Ready, TunnelError> {
-        let blocked = !self.outbox.is_empty();
+        let blocked = !self.out.outbox.is_empty();
         let socket = if blocked {
             PollFlags::POLLIN | PollFlags::POLLOUT
         } else {
@@ -156,14 +170,14 @@ impl Worker {
         let mut fds = [
             PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.socket.as_fd(), socket),
+            PollFd::new(self.out.socket.as_fd(), socket),
             PollFd::new(self.device.as_fd(), device),
         ];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(TunnelError::Poll(e.into())),
         }
-        self.calls.wakeups += 1;
+        self.wakeups += 1;
         let [bell, timer, socket, device] = fds.map(|fd| fd.any().unwrap_or(true));
         Ok(Ready {
             bell,
@@ -173,60 +187,14 @@ impl Worker {
         })
     }
 
-    /// Carries out what was asked. `false` when it is time to go.
-    fn obey(&mut self) -> bool {
-        match self.bell.read(&mut [0; 64]) {
-            Ok(0) | Err(_) => return false,
-            Ok(_) => {}
-        }
-        // An asker who is gone needs no answer.
-        while let Ok(order) = self.orders.try_recv() {
-            match order {
-                Order::AddPeer(config, answer) => {
-                    let added = self.engine.add_peer(*config).map(|_| ());
-                    self.engine.tick(&mut self.outbox);
-                    let _ = answer.send(added);
-                }
-                Order::RemovePeer(key, answer) => {
-                    let removed = self.engine.remove_peer(&key);
-                    // Whoever waits for it waits in vain: dropping the sender says so.
-                    self.connecting.retain(|(id, _)| Some(*id) != removed);
-                    let _ = answer.send(removed.map(|_| ()).ok_or(TunnelError::UnknownPeer(key)));
-                }
-                Order::Stats(answer) => {
-                    let _ = answer.send(self.stats());
-                }
-                Order::Connect(key, answer) => match self.engine.id(&key) {
-                    Some(id) => {
-                        self.engine.connect(id, &mut self.outbox);
-                        self.connecting.push((id, answer));
-                    }
-                    None => {
-                        let _ = answer.send(Err(TunnelError::UnknownPeer(key)));
-                    }
-                },
-            }
-        }
-        true
-    }
-
-    fn tell_connected(&mut self) {
-        let ready = |(id, answer): &mut (PeerId, oneshot::Sender<_>)| {
-            answer.is_closed() || self.engine.is_connected(*id)
-        };
-        for (_, answer) in self.connecting.extract_if(.., ready) {
-            let _ = answer.send(Ok(()));
-        }
-    }
-
     /// From the socket to the interface.
     fn receive(&mut self) -> Result<(), TunnelError> {
-        let filled = match self.socket.receive(&mut self.messages) {
+        let filled = match self.out.socket.receive(&mut self.messages) {
             Ok(filled) => filled,
-            Err(e) => return bear(e, &mut self.socket_failures).map_err(TunnelError::Socket),
+            Err(e) => return bear(e, &mut self.socket_failures, &[]).map_err(TunnelError::Socket),
         };
         self.socket_failures = 0;
-        self.calls.udp_messages_in += filled as u64;
+        self.messages_in += filled as u64;
         for at in 0..filled {
             let message = &self.messages[at];
             let Some(from) = message.from() else {
@@ -235,15 +203,13 @@ impl Worker {
             let bytes = message.message();
             for datagram in bytes.chunks(message.segment().unwrap_or(MESSAGE)) {
                 if self.inbox.is_full() {
-                    let written = self.inbox.flush(&self.device);
-                    note(written, &mut self.calls, &mut self.engine);
+                    self.written += self.inbox.flush(&self.device);
                 }
                 self.engine
-                    .open(from, datagram, &mut self.inbox, &mut self.outbox);
+                    .open(from, datagram, &mut self.inbox, &mut self.out.outbox);
             }
         }
-        let written = self.inbox.flush(&self.device);
-        note(written, &mut self.calls, &mut self.engine);
+        self.written += self.inbox.flush(&self.device);
         Ok(())
     }
 
@@ -251,14 +217,16 @@ impl Worker {
     fn read(&mut self) -> Result<(), TunnelError> {
         let filled = match self.device.read(&mut self.frames) {
             Ok(filled) => filled,
-            Err(e) => return bear(e, &mut self.device_failures).map_err(TunnelError::Device),
+            Err(e) => {
+                return bear(e, &mut self.device_failures, &DELETED).map_err(TunnelError::Device);
+            }
         };
         self.device_failures = 0;
-        self.calls.device_frames_in += filled as u64;
+        self.frames_in += filled as u64;
         for at in 0..filled {
             self.seal(at);
-            if self.outbox.len() > EAGER {
-                self.send();
+            if self.out.outbox.len() > EAGER {
+                self.out.send();
             }
         }
         Ok(())
@@ -275,77 +243,53 @@ impl Worker {
             return;
         };
         let Ok(mut segments) = Segments::new(header, buffer, len, mtu) else {
-            self.engine.drops().contradictory += 1;
+            self.contradictory += 1;
             return;
         };
         while let Some(packet) = segments.next_packet() {
-            if self.outbox.is_full() {
-                send(
-                    &mut self.outbox,
-                    &mut self.socket,
-                    &mut self.calls,
-                    &mut self.engine,
-                );
+            if self.out.outbox.is_full() {
+                self.out.send();
             }
-            if self.outbox.is_full() {
-                self.engine.drops().unsendable += 1;
+            if self.out.outbox.is_full() {
+                self.out.refused += 1;
                 continue;
             }
-            self.engine.seal(id, &packet, &mut self.outbox);
+            self.engine.seal(id, &packet, &mut self.out.outbox);
         }
     }
+}
 
+impl Out {
+    /// Sends what waits, as far as the kernel takes it.
     fn send(&mut self) {
-        send(
-            &mut self.outbox,
-            &mut self.socket,
-            &mut self.calls,
-            &mut self.engine,
-        );
-    }
-
-    fn stats(&mut self) -> TunnelStats {
-        TunnelStats {
-            driver: format!("{}, {}", self.device.driver(), self.socket.driver()),
-            peers: self.engine.peer_stats(),
-            drops: *self.engine.drops(),
-            calls: self.calls,
-        }
+        let Self {
+            socket,
+            outbox,
+            messages,
+            refused,
+        } = self;
+        let lost = outbox.flush(|run, bytes| {
+            *messages += 1;
+            socket.send(run, bytes)
+        });
+        *refused += lost as u64;
     }
 }
 
-/// Sends what waits, as far as the kernel takes it.
-fn send(outbox: &mut Outbox, socket: &mut OuterSocket, calls: &mut Calls, engine: &mut Engine) {
-    if outbox.is_empty() {
-        return;
-    }
-    let refused = outbox.flush(|run, bytes| {
-        calls.udp_messages_out += 1;
-        socket.send(run, bytes)
-    });
-    engine.drops().unsendable += refused as u64;
-}
-
-fn note(written: Written, calls: &mut Calls, engine: &mut Engine) {
-    calls.device_frames_out += written.frames as u64;
-    engine.drops().undeliverable += written.refused as u64;
-}
-
-/// Passes over what a descriptor may say now and then, but not for ever.
-fn bear(error: io::Error, failures: &mut u32) -> io::Result<()> {
+/// Passes over what a descriptor may say now and then, but not for ever; `gone` it says only once.
+fn bear(error: io::Error, failures: &mut u32, gone: &[i32]) -> io::Result<()> {
     if matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     ) {
+        *failures = 0;
         return Ok(());
     }
-    // The interface was deleted: a packet socket says ENETDOWN, a TUN EBADFD, and neither comes back.
-    let gone = matches!(
-        error.raw_os_error(),
-        Some(libc::ENETDOWN | libc::EBADFD | libc::ENODEV)
-    );
     *failures += 1;
-    if gone || *failures >= PATIENCE {
+    let is_gone = error
+        .raw_os_error()
+        .is_some_and(|code| gone.contains(&code));
+    if is_gone || *failures >= PATIENCE {
         return Err(error);
     }
     Ok(())

@@ -19,7 +19,7 @@ use inroads_methods::wireguard::{
     Device, DeviceOffload, Driver, OuterSocket, PeerConfig, PrivateKey, Tunnel, TunnelConfig,
     UdpOffload, bring_up,
 };
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use nix::libc;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -27,6 +27,7 @@ use nix::unistd::{getgid, getuid};
 use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
 use nlink::netlink::link::VethLink;
 use nlink::netlink::namespace::Netns;
+use nlink::netlink::route::Ipv4Route;
 use nlink::netlink::{Connection, Route};
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -165,6 +166,11 @@ pub(crate) const INNER_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub(crate) const INNER_LAPTOP_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 pub(crate) const INNER_GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 
+/// A pod behind the gateway.
+pub(crate) const POD: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 2);
+pub(crate) const POD_NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 88, 0, 0), 24);
+const POD_ROUTER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
+
 impl Bed {
     pub(crate) fn new() -> Result<Self> {
         let bed = Self {
@@ -194,6 +200,40 @@ impl Bed {
             })?;
         }
         Ok(bed)
+    }
+
+    /// Connects a third host to the gateway, which forwards for it.
+    pub(crate) fn attach_pod(&self) -> Result<Host> {
+        let pod = Host::new()?;
+        self.gateway.run_async(async || {
+            let netlink = Connection::<Route>::new()?;
+            netlink
+                .add_link(VethLink::new("pod0", "eth0").peer_netns_fd(&pod.namespace))
+                .await?;
+            netlink
+                .add_address(Ipv4Address::new("pod0", POD_ROUTER, 24))
+                .await?;
+            netlink.set_link_up("pod0").await?;
+            Ok(fs::write("/proc/sys/net/ipv4/ip_forward", "1")?)
+        })?;
+        pod.run_async(async || {
+            let netlink = Connection::<Route>::new()?;
+            netlink
+                .add_address(Ipv4Address::new("eth0", POD, 24))
+                .await?;
+            netlink.set_link_up("eth0").await?;
+            let anywhere = Ipv4Route::new(Ipv4Addr::UNSPECIFIED, 0).gateway(POD_ROUTER);
+            Ok(netlink.add_route(anywhere).await?)
+        })?;
+        Ok(pod)
+    }
+
+    /// Sends what is for pods into the tunnel.
+    pub(crate) fn route_to_pods(&self) -> Result {
+        self.laptop.run_async(async || {
+            let route = Ipv4Route::new(POD_NETWORK.network(), POD_NETWORK.prefix_len()).dev("wg0");
+            Ok(Connection::<Route>::new()?.add_route(route).await?)
+        })
     }
 
     /// Both ends of a tunnel, connected on demand.

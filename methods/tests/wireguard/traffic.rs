@@ -17,9 +17,17 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait for one answer before asking again.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// An answered ping.
+pub(crate) struct Answer {
+    /// Since the first request.
+    pub(crate) after: Duration,
+    /// Which request was answered, from 0.
+    pub(crate) request: u16,
+}
+
 /// Sends echo requests with `size` bytes from `host` to `address` until one is answered, for at most
-/// `limit`. Returns how long that took.
-pub(crate) fn ping(host: &Host, address: IpAddr, size: usize, limit: Duration) -> Result<Duration> {
+/// `limit`.
+pub(crate) fn ping(host: &Host, address: IpAddr, size: usize, limit: Duration) -> Result<Answer> {
     let (domain, protocol, request, reply, ip_header) = match address {
         IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, 8, 0, 20),
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, 128, 129, 0),
@@ -44,8 +52,15 @@ pub(crate) fn ping(host: &Host, address: IpAddr, size: usize, limit: Duration) -
             (&socket).write_all(&message)?;
             while let Ok(len) = (&socket).read(&mut buffer) {
                 let answer = &buffer[ip_header..len];
-                if answer[0] == reply && answer[4..] == message[4..] {
-                    return Ok(start.elapsed());
+                let request = u16::from_be_bytes([answer[6], answer[7]]);
+                if answer[0] == reply
+                    && answer[4..6] == message[4..6]
+                    && answer[8..] == message[8..]
+                {
+                    return Ok(Answer {
+                        after: start.elapsed(),
+                        request,
+                    });
                 }
             }
         }
