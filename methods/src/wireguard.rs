@@ -2,7 +2,9 @@
 //!
 //! The same code runs at both ends, on the laptop with one peer and in the gateway pod with many. A
 //! [`Tunnel`] moves packets between a [`Device`] and an [`OuterSocket`], encrypted by boringtun; offload on
-//! both sides of it is what makes it fast. It sets no routes, no resolver, and knows nothing of clusters.
+//! both sides of it is what makes it fast. It sets no routes, no resolver, and knows nothing of clusters. It
+//! carries neither DSCP nor ECN from one header to the other, and drops what it cannot route without a word
+//! to the sender, but counts it.
 //!
 //! "Paper" in these pages is *WireGuard: Next Generation Kernel Network Tunnel* (Donenfeld, 2020).
 
@@ -20,9 +22,10 @@ mod tunnel;
 mod udp;
 mod worker;
 
-pub use device::{Device, DeviceError, DeviceOffload, Driver};
+pub use device::{Device, DeviceError, Driver};
+pub use gso::Offload;
 pub use keys::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use link::{LinkError, bring_up};
-pub use stats::{Calls, PeerDrops, PeerStats, Traffic, TunnelDrops, TunnelStats};
+pub use stats::{PeerDrops, PeerStats, Traffic, Transfers, TunnelDrops, TunnelStats};
 pub use tunnel::{PeerConfig, Tunnel, TunnelConfig, TunnelError};
-pub use udp::{OuterSocket, SocketError, UdpOffload};
+pub use udp::{OuterSocket, SocketError};

@@ -8,12 +8,14 @@
 mod packet;
 mod tun;
 
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::os::fd::AsFd;
 
 use thiserror::Error;
 
-use super::gso::{Offloads, TAIL_ROOM, VirtioHeader};
+use super::gso::{Offload, Offloads, TAIL_ROOM, VirtioHeader};
 use super::inbox::{HEADROOM, Sink};
 use super::sys::{MAX_BATCH, Slot};
 use packet::PacketDevice;
@@ -29,16 +31,6 @@ pub enum Driver {
     Tun,
     /// A veth pair and a packet socket, or nothing.
     Packet,
-}
-
-/// Whether super-packets pass the interface whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceOffload {
-    /// Where the kernel can.
-    #[default]
-    Auto,
-    /// Never: one packet at a time, for an honest comparison.
-    Off,
 }
 
 /// The interface could not be had. Nothing is left of the attempt.
@@ -62,7 +54,7 @@ pub enum DeviceError {
         doing: &'static str,
         /// Why.
         #[source]
-        source: io::Error,
+        source: Box<dyn StdError + Send + Sync>,
     },
     /// Neither.
     #[error(
@@ -82,18 +74,30 @@ pub enum DeviceError {
 
 /// An open interface. It belongs to the network namespace it was opened in and is gone when this is
 /// dropped.
+///
+/// A `packet` interface is no point-to-point one: the kernel keeps a neighbour entry for every next hop,
+/// so a route for many addresses is better given one (`via`) than none.
 #[derive(Debug)]
 pub struct Device {
     name: String,
     mtu: u16,
-    driver: Opened,
+    link: Box<dyn Link>,
     why_not_tun: Option<String>,
 }
 
-#[derive(Debug)]
-enum Opened {
-    Tun(TunDevice),
-    Packet(PacketDevice),
+/// One way to make an interface, made.
+pub(super) trait Link: Sink + AsFd + fmt::Debug + Send {
+    /// Its name for a report, with or without offload.
+    fn driver(&self) -> &'static str;
+
+    /// What it takes whole.
+    fn offloads(&self) -> Offloads;
+
+    /// Reads what is there, without waiting. Returns how many of `frames` were filled, one at least.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing is there; else what the kernel says of the interface.
+    fn read(&self, frames: &mut [Frame]) -> io::Result<usize>;
 }
 
 impl Device {
@@ -105,32 +109,37 @@ impl Device {
         name: &str,
         mtu: u16,
         driver: Driver,
-        offload: DeviceOffload,
+        offload: Offload,
     ) -> Result<Self, DeviceError> {
-        let opened = |driver, why_not_tun| Self {
-            name: name.to_owned(),
-            mtu,
-            driver,
-            why_not_tun,
-        };
-        let tun_error = |source| DeviceError::Tun {
-            name: name.to_owned(),
-            source,
-        };
         let tun = || TunDevice::open(name, mtu, offload);
         let packet = || PacketDevice::open(name, mtu, offload);
+        let opened = |link, why_not_tun| Self {
+            name: name.to_owned(),
+            mtu,
+            link,
+            why_not_tun,
+        };
         match driver {
-            Driver::Tun => Ok(opened(Opened::Tun(tun().map_err(tun_error)?), None)),
-            Driver::Packet => Ok(opened(Opened::Packet(packet().await?), None)),
+            Driver::Tun => match tun() {
+                Ok(tun) => Ok(opened(Box::new(tun), None)),
+                Err(source) => Err(DeviceError::Tun {
+                    name: name.to_owned(),
+                    source,
+                }),
+            },
+            Driver::Packet => Ok(opened(Box::new(packet().await?), None)),
             Driver::Auto => match tun() {
-                Ok(tun) => Ok(opened(Opened::Tun(tun), None)),
+                Ok(tun) => Ok(opened(Box::new(tun), None)),
                 Err(tun) => match packet().await {
-                    Ok(packet) => Ok(opened(Opened::Packet(packet), Some(tun.to_string()))),
-                    Err(packet) => Err(DeviceError::Neither {
-                        name: name.to_owned(),
-                        tun,
-                        packet: Box::new(packet),
-                    }),
+                    Ok(packet) => Ok(opened(Box::new(packet), Some(tun.to_string()))),
+                    Err(packet) => {
+                        let packet = Box::new(packet);
+                        Err(DeviceError::Neither {
+                            name: name.to_owned(),
+                            tun,
+                            packet,
+                        })
+                    }
                 },
             },
         }
@@ -151,12 +160,7 @@ impl Device {
     /// Its name for a report: `tun+gso`, `tun`, `packet+gso` or `packet`.
     #[must_use]
     pub fn driver(&self) -> &'static str {
-        match (&self.driver, self.offloads().tcp) {
-            (Opened::Tun(_), true) => "tun+gso",
-            (Opened::Tun(_), false) => "tun",
-            (Opened::Packet(_), true) => "packet+gso",
-            (Opened::Packet(_), false) => "packet",
-        }
+        self.link.driver()
     }
 
     /// Why `packet` was taken where `tun` was to be tried first.
@@ -165,54 +169,8 @@ impl Device {
         self.why_not_tun.as_deref()
     }
 
-    pub(super) fn offloads(&self) -> Offloads {
-        match &self.driver {
-            Opened::Tun(tun) => tun.offloads(),
-            Opened::Packet(packet) => packet.offloads(),
-        }
-    }
-
-    /// Reads what is there, without waiting. Returns how many of `frames` were filled, one at least.
-    ///
-    /// # Errors
-    /// `WouldBlock` where nothing is there; else what the kernel says of the interface.
-    pub(super) fn read(&self, frames: &mut [Frame]) -> io::Result<usize> {
-        match &self.driver {
-            Opened::Tun(tun) => tun.read(frames),
-            Opened::Packet(packet) => packet.read(frames),
-        }
-    }
-}
-
-impl AsFd for Device {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.driver {
-            Opened::Tun(tun) => tun.as_fd(),
-            Opened::Packet(packet) => packet.as_fd(),
-        }
-    }
-}
-
-impl Sink for Device {
-    fn prefix_len(&self) -> usize {
-        match &self.driver {
-            Opened::Tun(tun) => tun.prefix_len(),
-            Opened::Packet(packet) => packet.prefix_len(),
-        }
-    }
-
-    fn write_prefix(&self, header: &VirtioHeader, packet: &[u8], prefix: &mut [u8]) {
-        match &self.driver {
-            Opened::Tun(tun) => tun.write_prefix(header, packet, prefix),
-            Opened::Packet(device) => device.write_prefix(header, packet, prefix),
-        }
-    }
-
-    fn write(&self, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        match &self.driver {
-            Opened::Tun(tun) => tun.write(parts),
-            Opened::Packet(packet) => packet.write(parts),
-        }
+    pub(super) fn link(&self) -> &dyn Link {
+        &*self.link
     }
 }
 

@@ -15,6 +15,19 @@ mod testing;
 pub use coalesce::{Coalescer, Offloads};
 pub use split::{Segment, Segments};
 
+/// Whether the kernel may hand over and take several packets as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Offload {
+    /// Where it can.
+    #[default]
+    Auto,
+    /// Never: one packet at a time, for an honest comparison.
+    Off,
+}
+
+/// The longest IP packet, bytes.
+const MAX_PACKET: usize = 65_535;
+
 /// The zeros that a padded packet may need behind it in its buffer.
 pub const TAIL_ROOM: usize = 15;
 

@@ -77,7 +77,7 @@ impl Inbox {
     }
 
     /// Gives everything to `sink`.
-    pub(super) fn flush(&mut self, sink: &impl Sink) -> Written {
+    pub(super) fn flush(&mut self, sink: &(impl Sink + ?Sized)) -> Written {
         let mut written = Written::default();
         if self.used == 0 {
             return written;

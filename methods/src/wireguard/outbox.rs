@@ -80,6 +80,14 @@ impl Outbox {
         });
     }
 
+    /// Adds `datagram`, if there is room: like any network, this one may lose it.
+    pub(super) fn push(&mut self, to: SocketAddr, datagram: &[u8]) {
+        if let Some(space) = self.space().get_mut(..datagram.len()) {
+            space.copy_from_slice(datagram);
+            self.commit(to, datagram.len());
+        }
+    }
+
     /// Gives every run to `send`, oldest first, until it would block. Returns how many datagrams were
     /// refused.
     pub(super) fn flush(&mut self, mut send: impl FnMut(&Run, &[u8]) -> io::Result<Sent>) -> usize {

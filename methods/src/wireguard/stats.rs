@@ -17,8 +17,8 @@ pub struct TunnelStats {
     pub peers: Vec<PeerStats>,
     /// What could not be put down to one peer.
     pub drops: TunnelDrops,
-    /// How much went through each system call.
-    pub calls: Calls,
+    /// In how many pieces it went.
+    pub transfers: Transfers,
 }
 
 /// One peer's counters.
@@ -111,17 +111,18 @@ pub struct TunnelDrops {
     pub undeliverable: u64,
 }
 
-/// System calls that moved something, and how much.
+/// What passed the borders of user space as one piece: super-packets and joined datagrams. Beside the
+/// packets in them they show what offload did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Calls {
-    /// Times that the thread slept and woke.
+pub struct Transfers {
+    /// Times that the thread looked for work.
     pub wakeups: u64,
-    /// Packets, super or not, read from the interface.
-    pub device_frames_in: u64,
-    /// Packets, super or not, written to the interface.
-    pub device_frames_out: u64,
-    /// Datagrams, joined or not, received.
-    pub udp_messages_in: u64,
-    /// Datagrams, joined or not, sent.
-    pub udp_messages_out: u64,
+    /// From the interface.
+    pub frames_read: u64,
+    /// To the interface.
+    pub frames_written: u64,
+    /// From the socket.
+    pub messages_received: u64,
+    /// To the socket.
+    pub messages_sent: u64,
 }

@@ -105,7 +105,8 @@ pub enum TunnelError {
 pub struct Tunnel {
     orders: mpsc::Sender<Order>,
     bell: PipeWriter,
-    ended: oneshot::Receiver<Result<(), TunnelError>>,
+    /// Its last word, until it was told.
+    last_word: Option<oneshot::Receiver<Result<(), TunnelError>>>,
     thread: JoinHandle<()>,
     driver: String,
     device: String,
@@ -135,7 +136,7 @@ impl Tunnel {
         let (ring, bell) = io::pipe().map_err(TunnelError::Thread)?;
         let worker =
             Worker::new(engine, device, socket, inbound, ring).map_err(TunnelError::Thread)?;
-        let (end, ended) = oneshot::channel();
+        let (end, last_word) = oneshot::channel();
         let thread = thread::Builder::new()
             .name(format!("wireguard-{name}"))
             .spawn(move || {
@@ -153,7 +154,7 @@ impl Tunnel {
         Ok(Self {
             orders,
             bell,
-            ended,
+            last_word: Some(last_word),
             thread,
             driver,
             device: name,
@@ -226,10 +227,16 @@ impl Tunnel {
     }
 
     /// Waits until the tunnel ends by itself, which it does only where its interface or socket is gone.
+    /// Asked again, it says [`TunnelError::Stopped`].
     ///
     /// Cancel safe.
     pub async fn ended(&mut self) -> TunnelError {
-        match (&mut self.ended).await {
+        let Some(last_word) = &mut self.last_word else {
+            return TunnelError::Stopped;
+        };
+        let said = last_word.await;
+        self.last_word = None;
+        match said {
             Ok(Err(error)) => error,
             Ok(Ok(())) => TunnelError::Stopped,
             Err(_dropped) => TunnelError::Panicked,
@@ -239,20 +246,23 @@ impl Tunnel {
     /// Ends it and waits until its thread, socket and interface are gone.
     ///
     /// # Errors
-    /// Why it had ended before, if it had; [`TunnelError::Silent`].
+    /// Why it had ended before, if it had and nobody was told; [`TunnelError::Silent`].
     pub async fn shutdown(self) -> Result<(), TunnelError> {
         let Self {
             bell,
-            ended,
+            last_word,
             thread,
             ..
         } = self;
         drop(bell);
-        let result = match timeout(ANSWER_LIMIT, ended).await {
-            Ok(result) => result.unwrap_or(Err(TunnelError::Panicked)),
-            Err(_elapsed) => return Err(TunnelError::Silent),
+        let result = match last_word {
+            None => Ok(()),
+            Some(last_word) => match timeout(ANSWER_LIMIT, last_word).await {
+                Ok(said) => said.unwrap_or(Err(TunnelError::Panicked)),
+                Err(_elapsed) => return Err(TunnelError::Silent),
+            },
         };
-        // It has sent its last word, so this does not block.
+        // It has said its last word, so this does not block.
         thread.join().map_err(|_panic| TunnelError::Panicked)?;
         result
     }

@@ -12,6 +12,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg, setso
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
+use super::gso::Offload;
 use super::outbox::Run;
 use super::sys::{self, Slot};
 
@@ -50,21 +51,13 @@ pub struct OuterSocket {
     segmenting: bool,
 }
 
-/// Whether datagrams may be joined in the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UdpOffload {
-    /// Where the kernel can.
-    Auto,
-    /// Never: one datagram per send and receive.
-    Off,
-}
-
 impl OuterSocket {
-    /// Listens on `address`; port 0 takes a free one. An IPv6 wildcard takes IPv4 too.
+    /// Listens on `address`, in this thread's network namespace; port 0 takes a free one. An IPv6 wildcard
+    /// takes IPv4 too.
     ///
     /// # Errors
     /// [`SocketError::Bind`].
-    pub fn bind(address: SocketAddr, offload: UdpOffload) -> Result<Self, SocketError> {
+    pub fn bind(address: SocketAddr, offload: Offload) -> Result<Self, SocketError> {
         let open = || {
             let socket = Socket::new(
                 Domain::for_address(address),
@@ -84,7 +77,7 @@ impl OuterSocket {
     ///
     /// # Errors
     /// [`SocketError::Adopt`].
-    pub fn adopt(socket: UdpSocket, offload: UdpOffload) -> Result<Self, SocketError> {
+    pub fn adopt(socket: UdpSocket, offload: Offload) -> Result<Self, SocketError> {
         Self::prepare(socket, offload).map_err(SocketError::Adopt)
     }
 
@@ -100,14 +93,14 @@ impl OuterSocket {
         if self.segmenting { "udp-gso" } else { "udp" }
     }
 
-    fn prepare(socket: UdpSocket, offload: UdpOffload) -> io::Result<Self> {
+    fn prepare(socket: UdpSocket, offload: Offload) -> io::Result<Self> {
         let local = socket.local_addr()?;
         socket.set_nonblocking(true)?;
         sys::set_kernel_buffers(&socket, KERNEL_BUFFER)?;
         // Like the kernel's own WireGuard: routers may fragment over IPv4, which an IPv6 socket sends too.
         let never = libc::IP_PMTUDISC_DONT;
         sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, never)?;
-        let auto = offload == UdpOffload::Auto;
+        let auto = offload == Offload::Auto;
         if auto && let Err(error) = setsockopt(&socket, sockopt::UdpGroSegment, &true) {
             tracing::debug!(%error, "the kernel does not join UDP datagrams");
         }

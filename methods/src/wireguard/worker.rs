@@ -59,8 +59,8 @@ pub(super) struct Worker {
     inbox: Inbox,
     connecting: Vec<(PeerId, oneshot::Sender<Result<(), TunnelError>>)>,
     wakeups: u64,
-    frames_in: u64,
-    messages_in: u64,
+    frames_read: u64,
+    messages_received: u64,
     written: Written,
     contradictory: u64,
     device_failures: u32,
@@ -101,7 +101,7 @@ impl Worker {
             TimerSetTimeFlags::empty(),
         )?;
         Ok(Self {
-            inbox: Inbox::new(device.offloads()),
+            inbox: Inbox::new(device.link().offloads()),
             engine,
             device,
             out: Out {
@@ -117,8 +117,8 @@ impl Worker {
             messages: (0..RECEIVES).map(|_| Slot::new(MESSAGE)).collect(),
             connecting: Vec::new(),
             wakeups: 0,
-            frames_in: 0,
-            messages_in: 0,
+            frames_read: 0,
+            messages_received: 0,
             written: Written::default(),
             contradictory: 0,
             device_failures: 0,
@@ -171,7 +171,7 @@ impl Worker {
             PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.out.socket.as_fd(), socket),
-            PollFd::new(self.device.as_fd(), device),
+            PollFd::new(self.device.link().as_fd(), device),
         ];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
@@ -194,7 +194,7 @@ impl Worker {
             Err(e) => return bear(e, &mut self.socket_failures, &[]).map_err(TunnelError::Socket),
         };
         self.socket_failures = 0;
-        self.messages_in += filled as u64;
+        self.messages_received += filled as u64;
         for at in 0..filled {
             let message = &self.messages[at];
             let Some(from) = message.from() else {
@@ -203,26 +203,26 @@ impl Worker {
             let bytes = message.message();
             for datagram in bytes.chunks(message.segment().unwrap_or(MESSAGE)) {
                 if self.inbox.is_full() {
-                    self.written += self.inbox.flush(&self.device);
+                    self.written += self.inbox.flush(self.device.link());
                 }
                 self.engine
                     .open(from, datagram, &mut self.inbox, &mut self.out.outbox);
             }
         }
-        self.written += self.inbox.flush(&self.device);
+        self.written += self.inbox.flush(self.device.link());
         Ok(())
     }
 
     /// From the interface to the socket.
     fn read(&mut self) -> Result<(), TunnelError> {
-        let filled = match self.device.read(&mut self.frames) {
+        let filled = match self.device.link().read(&mut self.frames) {
             Ok(filled) => filled,
             Err(e) => {
                 return bear(e, &mut self.device_failures, &DELETED).map_err(TunnelError::Device);
             }
         };
         self.device_failures = 0;
-        self.frames_in += filled as u64;
+        self.frames_read += filled as u64;
         for at in 0..filled {
             self.seal(at);
             if self.out.outbox.len() > EAGER {

@@ -16,8 +16,7 @@ use std::process::Command;
 use std::thread;
 
 use inroads_methods::wireguard::{
-    Device, DeviceOffload, Driver, OuterSocket, PeerConfig, PrivateKey, Tunnel, TunnelConfig,
-    UdpOffload, bring_up,
+    Device, Driver, Offload, OuterSocket, PeerConfig, PrivateKey, Tunnel, TunnelConfig, bring_up,
 };
 use ipnet::{IpNet, Ipv4Net};
 use nix::libc;
@@ -296,19 +295,14 @@ fn start(
     peers: Vec<PeerConfig>,
 ) -> Result<Tunnel> {
     host.run_async(async || {
-        let device_offload = if kind.offload {
-            DeviceOffload::Auto
+        let offload = if kind.offload {
+            Offload::Auto
         } else {
-            DeviceOffload::Off
+            Offload::Off
         };
-        let udp_offload = if kind.offload {
-            UdpOffload::Auto
-        } else {
-            UdpOffload::Off
-        };
-        let device = Device::open("wg0", MTU, kind.driver, device_offload).await?;
+        let device = Device::open("wg0", MTU, kind.driver, offload).await?;
         bring_up("wg0", inner).await?;
-        let socket = OuterSocket::bind(listen, udp_offload)?;
+        let socket = OuterSocket::bind(listen, offload)?;
         let private_key = key.clone();
         Ok(Tunnel::start(TunnelConfig {
             private_key,

@@ -59,7 +59,7 @@ fn assert_counted(stats: &TunnelStats, kind: Kind) {
     );
     assert_eq!(peer.drops, PeerDrops::default(), "{stats:?}");
     assert_eq!(stats.drops.contradictory, 0, "{stats:?}");
-    let per_message = peer.received.packets / stats.calls.udp_messages_in;
+    let per_message = peer.received.packets / stats.transfers.messages_received;
     assert_eq!(per_message > 1, kind.offload, "offload shows: {stats:?}");
 }
 
@@ -200,7 +200,7 @@ fn the_gateway_forwards() {
             stream(&bed.laptop, &pod, bed::POD.into(), 20 << 20)?;
             stream(&pod, &bed.laptop, INNER_LAPTOP.into(), 20 << 20)?;
             let stats = block_on(gateway.stats())?;
-            let per_frame = stats.peers[0].sent.packets / stats.calls.device_frames_in;
+            let per_frame = stats.peers[0].sent.packets / stats.transfers.frames_read;
             assert!(per_frame > 1, "{kind:?}: {stats:?}");
             assert_eq!(
                 stats.peers[0].drops,

@@ -7,16 +7,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use inroads_methods::wireguard::{
-    Device, DeviceOffload, Driver, OuterSocket, TunnelError, UdpOffload,
-};
+use inroads_methods::wireguard::{Device, Driver, Offload, OuterSocket, TunnelError};
 use nix::net::if_::if_nametoindex;
 use nlink::netlink::{Connection, Route};
 use tokio::time::Instant;
 
 use super::bed::{self, Bed, GATEWAY, Keys, Kind, Result};
-use super::traffic::{LIMIT, ping};
-use super::{INNER, block_on, fast_kinds, inside, note};
+use super::traffic::{Datagrams, LIMIT, ping};
+use super::{INNER, block_on, fast_kinds, inside, inside_for, note, only_peer};
 
 #[test]
 fn the_interface_goes_with_the_tunnel() {
@@ -84,7 +82,7 @@ fn hold_interface() -> Result {
     } else {
         Driver::Packet
     };
-    let _device = block_on(Device::open("wg0", bed::MTU, driver, DeviceOffload::Auto))?;
+    let _device = block_on(Device::open("wg0", bed::MTU, driver, Offload::Auto))?;
     loop {
         thread::park();
     }
@@ -112,10 +110,10 @@ fn a_tunnel_whose_interface_is_deleted_says_so() {
                 matches!(ended, TunnelError::Device(_)),
                 "{kind:?}: {ended:?}"
             );
-            assert!(matches!(
-                block_on(laptop.stats()),
-                Err(TunnelError::Stopped)
-            ));
+            let (stats, again) = (block_on(laptop.stats()), block_on(laptop.ended()));
+            assert!(matches!(stats, Err(TunnelError::Stopped)), "{stats:?}");
+            assert!(matches!(again, TunnelError::Stopped), "{again:?}");
+            block_on(laptop.shutdown())?;
         }
         Ok(())
     });
@@ -129,7 +127,7 @@ fn where_tun_cannot_be_opened_packet_is_taken_and_the_reason_told() {
             let bed = Bed::new()?;
             let open = |driver| {
                 bed.laptop.run_async(async || {
-                    Ok(Device::open("wg0", bed::MTU, driver, DeviceOffload::Auto).await?)
+                    Ok(Device::open("wg0", bed::MTU, driver, Offload::Auto).await?)
                 })
             };
             if fast_kinds().any(|kind| kind == Kind::TUN) {
@@ -158,14 +156,14 @@ fn a_bad_port_is_an_error_that_names_it() {
     inside("life::a_bad_port_is_an_error_that_names_it", || {
         let bed = Bed::new()?;
         bed.laptop.run(|| {
-            let first = OuterSocket::bind(SocketAddr::new(GATEWAY.into(), 1), UdpOffload::Auto);
+            let first = OuterSocket::bind(SocketAddr::new(GATEWAY.into(), 1), Offload::Auto);
             let error = first.unwrap_err().to_string();
             assert!(error.contains("192.0.2.2:1"), "{error}");
             let taken = UdpSocket::bind("127.0.0.1:0")?;
-            let again = OuterSocket::bind(taken.local_addr()?, UdpOffload::Auto);
+            let again = OuterSocket::bind(taken.local_addr()?, Offload::Auto);
             let source = again.unwrap_err().source().map(ToString::to_string);
             assert!(source.is_some_and(|source| source.contains("in use")));
-            let adopted = OuterSocket::adopt(taken.try_clone()?, UdpOffload::Auto)?;
+            let adopted = OuterSocket::adopt(taken.try_clone()?, Offload::Auto)?;
             assert_eq!(adopted.local_addr(), taken.local_addr()?);
             Ok(())
         })
@@ -178,15 +176,46 @@ fn an_idle_tunnel_sleeps() {
         let bed = Bed::new()?;
         let (laptop, _gateway) = bed.tunnel(Kind::PACKET)?;
         ping(&bed.laptop, INNER, 56, LIMIT)?;
-        let (before, start) = (block_on(laptop.stats())?.calls.wakeups, Instant::now());
+        let (before, start) = (block_on(laptop.stats())?.transfers.wakeups, Instant::now());
         thread::park_timeout(Duration::from_secs(1));
-        let wakeups = block_on(laptop.stats())?.calls.wakeups - before;
+        let wakeups = block_on(laptop.stats())?.transfers.wakeups - before;
         let ticks = start.elapsed().as_millis() / 250;
         assert!(
             u128::from(wakeups) <= ticks + 4,
             "{wakeups} times in {:?}",
             start.elapsed()
         );
+        Ok(())
+    });
+}
+
+/// Rekey-After-Time is 120 s (paper §6.1).
+#[test]
+#[ignore = "needs two and a quarter minutes"]
+fn a_session_is_replaced_without_a_loss() {
+    let (name, limit) = (
+        "life::a_session_is_replaced_without_a_loss",
+        Duration::from_secs(200),
+    );
+    inside_for(limit, name, || {
+        let bed = Bed::new()?;
+        let (laptop, gateway) = bed.tunnel(Kind::PACKET)?;
+        let datagrams = Datagrams::new(&bed.laptop, &bed.gateway, INNER)?;
+        let (start, mut longest) = (Instant::now(), Duration::ZERO);
+        while start.elapsed() < Duration::from_secs(135) {
+            let sent = Instant::now();
+            datagrams.echo(1000)?;
+            longest = longest.max(sent.elapsed());
+            thread::park_timeout(Duration::from_millis(2));
+        }
+        for tunnel in [laptop, gateway] {
+            let age = only_peer(&tunnel).handshake_age;
+            assert!(
+                age.is_some_and(|age| age < Duration::from_secs(20)),
+                "{age:?}"
+            );
+        }
+        note(&format!("measured: the longest round trip was {longest:?}"));
         Ok(())
     });
 }

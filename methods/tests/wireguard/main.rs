@@ -26,9 +26,14 @@ const TEST_LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `body`, the body of the test with the path `name`, in a child with namespaces of its own.
 fn inside(name: &str, body: impl FnOnce() -> Result) {
+    inside_for(TEST_LIMIT, name, body);
+}
+
+/// The same, for a test that takes its time.
+fn inside_for(limit: Duration, name: &str, body: impl FnOnce() -> Result) {
     if env::var_os(INSIDE).is_some() {
-        thread::spawn(|| {
-            thread::park_timeout(TEST_LIMIT);
+        thread::spawn(move || {
+            thread::park_timeout(limit);
             note("the test hangs");
             abort();
         });

@@ -8,8 +8,8 @@ use nix::sys::uio::writev;
 use nix::unistd::read;
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use super::{DeviceOffload, Frame};
-use crate::wireguard::gso::{Offloads, VirtioHeader};
+use super::{Frame, Link};
+use crate::wireguard::gso::{Offload, Offloads, VirtioHeader};
 use crate::wireguard::inbox::Sink;
 
 /// Packets read before the others get their turn: each takes a system call of its own.
@@ -21,7 +21,7 @@ pub(super) struct TunDevice {
 }
 
 impl TunDevice {
-    pub(super) fn open(name: &str, mtu: u16, offload: DeviceOffload) -> io::Result<Self> {
+    pub(super) fn open(name: &str, mtu: u16, offload: Offload) -> io::Result<Self> {
         // tun-rs would make a missing node, and leave it there.
         if !Path::new("/dev/net/tun").exists() {
             return Err(io::Error::new(
@@ -32,7 +32,7 @@ impl TunDevice {
         let device = DeviceBuilder::new()
             .name(name)
             .mtu(mtu)
-            .offload(offload == DeviceOffload::Auto)
+            .offload(offload == Offload::Auto)
             .enable(false)
             .build_sync()?;
         device.set_nonblocking(true)?;
@@ -42,12 +42,18 @@ impl TunDevice {
         };
         Ok(Self { device, offloads })
     }
+}
 
-    pub(super) fn offloads(&self) -> Offloads {
+impl Link for TunDevice {
+    fn driver(&self) -> &'static str {
+        if self.offloads.tcp { "tun+gso" } else { "tun" }
+    }
+
+    fn offloads(&self) -> Offloads {
         self.offloads
     }
 
-    pub(super) fn read(&self, frames: &mut [Frame]) -> io::Result<usize> {
+    fn read(&self, frames: &mut [Frame]) -> io::Result<usize> {
         for (done, frame) in frames.iter_mut().take(MAX_READS).enumerate() {
             let (buffer, _) = frame.slot.buffer_mut();
             let len = match read(&self.device, buffer) {

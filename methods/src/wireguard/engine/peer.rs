@@ -138,8 +138,7 @@ impl Peer {
         let outcome = match self.tunn.decapsulate(Some(from.ip()), datagram, space) {
             TunnResult::Done => Outcome::Nothing,
             TunnResult::WriteToNetwork(answer) => {
-                out.space()[..answer.len()].copy_from_slice(answer);
-                out.commit(from, answer.len());
+                out.push(from, answer);
                 Outcome::Nothing
             }
             TunnResult::WriteToTunnelV4(packet, source) => Outcome::Packet {

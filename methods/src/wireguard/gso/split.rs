@@ -1,17 +1,17 @@
 //! Cutting a super-packet into the packets it stands for, and completing what offload left undone.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 use super::checksum::{Sum, pseudo_header, set_ipv4_header_checksum};
 use super::layout::{
     CWR, FIN, Layout, PSH, Protocol, TCP_FLAGS, TCP_SEQUENCE, Version, get16, get32, put16, put32,
 };
-use super::{TAIL_ROOM, VirtioHeader};
+use super::{MAX_PACKET, TAIL_ROOM, VirtioHeader};
 
-/// The longest IP packet.
-const MAX_PACKET: usize = 65_535;
-
-/// Packets to pad to (paper §5.4.6): a multiple of this, but never beyond the MTU.
+/// Packets are padded to a multiple of this (paper §5.4.6), but, as the kernel's WireGuard does it, never
+/// beyond the MTU. The other end takes the padding off by the length in the IP header.
 const PADDING: usize = 16;
 
 /// Bytes of headers that are kept to be put before each piece: IPv6, some extensions, a full TCP header.
@@ -37,7 +37,7 @@ pub struct Segments<'a> {
     next: usize,
     /// What padding overwrote, and where.
     saved: [u8; TAIL_ROOM],
-    padded: std::ops::Range<usize>,
+    padded: Range<usize>,
 }
 
 /// One packet.
@@ -125,7 +125,7 @@ impl<'a> Segments<'a> {
         })
     }
 
-    fn pad(&mut self, padding: std::ops::Range<usize>) {
+    fn pad(&mut self, padding: Range<usize>) {
         self.saved[..padding.len()].copy_from_slice(&self.buffer[padding.clone()]);
         self.buffer[padding.clone()].fill(0);
         self.padded = padding;
@@ -180,7 +180,7 @@ impl Cut {
             let sent = u32::from(index).wrapping_mul(self.size.into());
             let sequence = get32(packet, transport + TCP_SEQUENCE).wrapping_add(sent);
             put32(packet, transport + TCP_SEQUENCE, sequence);
-            // RFC 793's PSH and FIN speak of the end, RFC 3168's CWR of the start.
+            // PSH and FIN (RFC 9293 §3.1) speak of the end, CWR (RFC 3168 §6.1.2) of the start.
             let flags = &mut packet[transport + TCP_FLAGS];
             *flags &= if last { !0 } else { !(PSH | FIN) };
             *flags &= if index == 0 { !0 } else { !CWR };

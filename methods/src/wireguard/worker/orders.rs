@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::Worker;
 use crate::wireguard::engine::PeerId;
 use crate::wireguard::keys::PublicKey;
-use crate::wireguard::stats::{Calls, TunnelDrops, TunnelStats};
+use crate::wireguard::stats::{Transfers, TunnelDrops, TunnelStats};
 use crate::wireguard::tunnel::{PeerConfig, TunnelError};
 
 /// What a [`Tunnel`](crate::wireguard::Tunnel) asks of its thread.
@@ -76,12 +76,12 @@ impl Worker {
                 unsendable: self.out.refused,
                 ..self.engine.drops()
             },
-            calls: Calls {
+            transfers: Transfers {
                 wakeups: self.wakeups,
-                device_frames_in: self.frames_in,
-                device_frames_out: self.written.frames,
-                udp_messages_in: self.messages_in,
-                udp_messages_out: self.out.messages,
+                frames_read: self.frames_read,
+                frames_written: self.written.frames,
+                messages_received: self.messages_received,
+                messages_sent: self.out.messages,
             },
         }
     }

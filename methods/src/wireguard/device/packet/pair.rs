@@ -1,7 +1,6 @@
 //! Making the veth pair, its hidden namespace and the socket in it.
 
 use std::error::Error;
-use std::io;
 
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
@@ -11,7 +10,7 @@ use nlink::netlink::namespace::Netns;
 use nlink::netlink::{Connection, Ethtool, Route};
 use socket2::{Domain, Socket, Type};
 
-use crate::wireguard::device::DeviceOffload;
+use crate::wireguard::gso::Offload;
 use crate::wireguard::sys;
 
 /// The addresses of both ends: locally administered (IEEE 802, the second bit of the first byte), and
@@ -59,11 +58,11 @@ pub(super) struct Made {
 }
 
 /// What failed, and how.
-pub(super) type Failure = (&'static str, io::Error);
+pub(super) type Failure = (&'static str, Box<dyn Error + Send + Sync>);
 
 /// Makes it all. Leaves this thread in the hidden namespace; where it fails, the pair is gone when the
 /// thread is.
-pub(super) fn make(name: &str, mtu: u16, offload: DeviceOffload) -> Result<Made, Failure> {
+pub(super) fn make(name: &str, mtu: u16, offload: Offload) -> Result<Made, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -107,12 +106,10 @@ pub(super) fn make(name: &str, mtu: u16, offload: DeviceOffload) -> Result<Made,
 async fn limit_offloads(
     ethtool: &Connection<Ethtool>,
     name: &str,
-    offload: DeviceOffload,
+    offload: Offload,
 ) -> nlink::Result<()> {
     let features = ethtool.get_features_by_name(name).await?;
-    let super_packets = SUPER_PACKETS
-        .iter()
-        .filter(|_| offload == DeviceOffload::Off);
+    let super_packets = SUPER_PACKETS.iter().filter(|_| offload == Offload::Off);
     let unwanted = NEVER
         .iter()
         .chain(super_packets)
@@ -146,5 +143,5 @@ fn doing<E>(what: &'static str) -> impl FnOnce(E) -> Failure
 where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    move |error| (what, io::Error::other(error))
+    move |error| (what, error.into())
 }

@@ -1,12 +1,10 @@
 //! When two packets are one: the comparison that joining rests on.
 
+use crate::wireguard::gso::MAX_PACKET;
 use crate::wireguard::gso::checksum::pseudo_header;
 use crate::wireguard::gso::layout::{
     ACK, Layout, PSH, Protocol, TCP_FLAGS, TCP_SEQUENCE, UDP_CHECKSUM, Version, get16, get32,
 };
-
-/// The longest IP packet.
-const MAX_PACKET: usize = 65_535;
 
 /// The most datagrams in a UDP super-packet (`UDP_MAX_SEGMENTS` of older kernels).
 const MAX_DATAGRAMS: usize = 64;
