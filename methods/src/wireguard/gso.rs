@@ -13,7 +13,7 @@ mod split;
 mod testing;
 
 pub use coalesce::{Coalescer, Offloads};
-pub use split::{Segment, Segments};
+pub use split::{Malformed, Segment, Segments};
 
 /// Whether the kernel may hand over and take several packets as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
