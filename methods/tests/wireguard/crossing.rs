@@ -175,6 +175,38 @@ fn the_outer_way_may_lack_offload() {
     });
 }
 
+/// A `virtio_net_hdr` cannot say that SCTP's own kind of checksum is missing, or that a tunnel's packet is
+/// to be cut: the kernel must have done both before a packet comes to us.
+#[test]
+fn a_packet_interface_promises_no_more_than_it_keeps() {
+    inside(
+        "crossing::a_packet_interface_promises_no_more_than_it_keeps",
+        || {
+            let bed = Bed::new()?;
+            let _ends = bed.tunnel(Kind::PACKET)?;
+            bed.laptop.run_async(async || {
+                let features = Connection::<Ethtool>::new_async()
+                    .await?
+                    .get_features("wg0")
+                    .await?;
+                assert!(features.is_active("tx-tcp-segmentation"));
+                for feature in [
+                    "tx-checksum-sctp",
+                    "tx-gre-segmentation",
+                    "tx-udp_tnl-segmentation",
+                ] {
+                    assert!(
+                        features.is_changeable(feature),
+                        "{feature} is there to be turned off"
+                    );
+                    assert!(!features.is_active(feature), "{feature}");
+                }
+                Ok(())
+            })
+        },
+    );
+}
+
 fn forbid_checksum_offload(host: &Host) -> Result {
     host.run_async(async || {
         let ethtool = Connection::<Ethtool>::new_async().await?;
