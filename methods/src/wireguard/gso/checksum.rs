@@ -1,6 +1,6 @@
 //! The Internet checksum (RFC 1071) and the pseudo-headers it covers (RFC 9293 §3.1, RFC 8200 §8.1).
 
-use super::layout::Version;
+use super::layout::{UDP_CHECKSUM, Version};
 
 /// A running one's complement sum, not yet folded.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,10 +27,11 @@ impl Sum {
         sum as u16
     }
 
-    /// The value for a checksum field. Zero is sent as its equal, all ones: UDP reads zero as "none".
-    pub(super) fn checksum(self) -> u16 {
+    /// The value for a checksum field at `offset` in a transport header. In UDP zero means "none", so it is
+    /// sent as its equal, all ones (RFC 768).
+    pub(super) fn checksum(self, offset: usize) -> u16 {
         match !self.folded() {
-            0 => 0xffff,
+            0 if offset == UDP_CHECKSUM => 0xffff,
             sum => sum,
         }
     }

@@ -192,7 +192,7 @@ impl Cut {
             .pseudo_header
             .add_word(len)
             .add(&packet[transport..])
-            .checksum();
+            .checksum(protocol.checksum_offset());
         put16(packet, field, checksum);
         self.index = index.wrapping_add(1);
     }
@@ -201,11 +201,12 @@ impl Cut {
 /// Sums what the kernel left to the hardware. The field holds the pseudo-header's sum already.
 fn complete_checksum(packet: &mut [u8], header: &VirtioHeader) -> Result<(), Malformed> {
     let start = usize::from(header.checksum_start);
-    let field = start + usize::from(header.checksum_offset);
+    let offset = usize::from(header.checksum_offset);
+    let field = start + offset;
     if start >= packet.len() || field + 2 > packet.len() {
         return Err(Malformed);
     }
-    let checksum = Sum::default().add(&packet[start..]).checksum();
+    let checksum = Sum::default().add(&packet[start..]).checksum(offset);
     put16(packet, field, checksum);
     Ok(())
 }

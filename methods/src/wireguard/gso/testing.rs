@@ -68,7 +68,11 @@ impl Recipe {
         let at = self.ip_header() + self.checksum_offset();
         packet[at..at + 2].fill(0);
         let sum = transport_sum(&packet);
-        let checksum = if sum == 0xffff { 0xffff } else { !sum };
+        let checksum = if self.udp && sum == 0xffff {
+            0xffff
+        } else {
+            !sum
+        };
         packet[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
         packet
     }
