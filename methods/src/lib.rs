@@ -7,6 +7,7 @@ mod laptop;
 mod resolver;
 mod route;
 mod socks;
+pub mod wireguard;
 
 use inroads_harness::Method;
 use inroads_harness::role::Role;
@@ -19,11 +20,12 @@ pub fn all() -> Vec<Box<dyn Method>> {
         Box::new(forward::Forward),
         Box::new(route::Route),
         Box::new(socks::Socks),
+        Box::new(wireguard::WireGuard),
     ]
 }
 
 /// What methods run in the cluster.
 #[must_use]
 pub fn roles() -> Vec<Role> {
-    vec![socks::server::ROLE]
+    vec![socks::server::ROLE, wireguard::GATEWAY]
 }
