@@ -58,9 +58,9 @@ impl Progress {
     /// Says something that stays on the screen.
     pub(crate) fn say(&self, text: &str) {
         if self.plain {
-            self.line(text)
+            self.line(text);
         } else {
-            self.bar.println(text)
+            self.bar.println(text);
         }
     }
 

@@ -29,7 +29,7 @@ use crate::stage::Stage;
 use crate::{clock, probe};
 
 pub use crew::Crew;
-pub use machine::new_run_id;
+pub use machine::{build_profile, new_run_id};
 use record::Record;
 
 /// What deploying and connecting takes, about: for the estimate only.

@@ -1,6 +1,7 @@
 //! The `http` scenario: a web server behind a Service, asked small and large things in every usual way.
 
 mod connection;
+pub(crate) mod generator;
 mod load;
 mod probes;
 pub(crate) mod server;

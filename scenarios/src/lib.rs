@@ -16,5 +16,5 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
 /// What pods of the workloads run.
 #[must_use]
 pub fn roles() -> Vec<Role> {
-    vec![http::server::ROLE, echo::ROLE]
+    vec![http::server::ROLE, http::generator::ROLE, echo::ROLE]
 }

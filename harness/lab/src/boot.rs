@@ -67,27 +67,6 @@ pub(crate) fn report(report: &Report) {
     drop(writeln!(io::stdout().lock(), "{line}"));
 }
 
-/// Whether this machine lets this user make the namespaces a lab needs.
-///
-/// # Errors
-/// With the reason and a next step.
-pub(crate) fn check() -> Result<(), BootError> {
-    let child = process::fork(|| match enter_namespaces() {
-        Ok(()) => ExitStatus::SUCCESS,
-        Err(_) => ExitStatus::FAILURE,
-    });
-    let status = child
-        .and_then(process::wait_for)
-        .map_err(step("checking for namespaces"))?;
-    if status == ExitStatus::SUCCESS {
-        return Ok(());
-    }
-    Err(BootError::NoUserNamespace {
-        uid: geteuid().as_raw(),
-        source: nix::Error::EPERM,
-    })
-}
-
 fn boot() -> Result<ExitStatus, BootError> {
     let spec = read_spec()?;
     // Bound here and not inside: this is the machine's own loopback, where `kubectl` finds it.
@@ -133,7 +112,7 @@ fn read_spec() -> Result<LabSpec, BootError> {
 }
 
 /// Enters fresh namespaces, as root inside. The PID namespace begins with the next fork.
-fn enter_namespaces() -> Result<(), BootError> {
+pub(crate) fn enter_namespaces() -> Result<(), BootError> {
     let (uid, gid) = (geteuid(), getegid());
     let no_user = |source| BootError::NoUserNamespace {
         uid: uid.as_raw(),

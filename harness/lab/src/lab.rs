@@ -18,6 +18,7 @@ use inroads_harness::run::{Component, Provenance};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
+use crate::check::Finding;
 use crate::spec::{CLUSTER_DOMAIN, LabSpec, NODES, Ready, Report, addresses};
 use crate::world::{laptop_host, node_address};
 pub use state::{LabState, Status};
@@ -119,6 +120,20 @@ impl Lab {
             facts,
             own,
         })
+    }
+
+    /// What of all that a lab needs this machine gives to this user.
+    ///
+    /// # Errors
+    /// Where not even that can be found out.
+    pub async fn check() -> Result<Vec<Finding>, ClusterError> {
+        const DOING: &str = "finding out what this machine gives";
+        let output = Command::new(this_program())
+            .args(["lab", "check"])
+            .output()
+            .await
+            .map_err(ClusterError::while_doing(DOING))?;
+        serde_json::from_slice(&output.stdout).map_err(ClusterError::while_doing(DOING))
     }
 
     /// How long it took to be ready, as it measured it itself: from its first namespace on.

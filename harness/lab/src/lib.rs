@@ -5,6 +5,7 @@
 //! services is touched, and all of it goes when the lab's first process ends, however it ends.
 
 mod boot;
+mod check;
 mod container;
 mod control_plane;
 mod enter;
@@ -23,6 +24,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+pub use check::Finding;
 use container::Terminal;
 pub use lab::{Lab, LabOptions, LabState, Status};
 use process::ExitStatus;
@@ -42,7 +44,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     let status = match words[..] {
         ["init"] => boot::init(),
-        ["check"] => report_check(),
+        ["check"] => check::run(),
         ["host", name, folder] => host::hold(name, Path::new(folder)),
         ["node", name, folder] => node::main(name, Path::new(folder)),
         ["control-plane", spec] => control_plane::run(Path::new(spec)),
@@ -77,16 +79,6 @@ fn exec(spec: &str, shim: &str, terminal: &str, command: &[OsString]) -> ExitSta
     match shim.parse() {
         Ok(shim) => container::exec(Path::new(spec), shim, terminal, command),
         Err(_) => usage(),
-    }
-}
-
-fn report_check() -> ExitStatus {
-    match boot::check() {
-        Ok(()) => ExitStatus::SUCCESS,
-        Err(error) => {
-            drop(writeln!(std::io::stderr().lock(), "{error}"));
-            ExitStatus::FAILURE
-        }
     }
 }
 

@@ -35,9 +35,9 @@ pub(super) fn environment(cluster: &dyn Cluster) -> Environment {
     environment
 }
 
-/// Whether this crate was compiled with optimisation. `build.rs` of cargo's own is not needed: an
-/// optimised build removes the branch that overflows.
-fn build_profile() -> &'static str {
+/// Whether this program was built with optimisation: `optimised` or `debug`.
+#[must_use]
+pub fn build_profile() -> &'static str {
     if env!("INROADS_OPT_LEVEL") == "0" {
         "debug"
     } else {
