@@ -1,1 +1,4 @@
+//! The embedded lab: a small, rootless Kubernetes cluster in this process and its children.
 
+pub mod apiserver;
+pub mod pki;
