@@ -9,6 +9,7 @@ mod object;
 mod patch;
 mod quantity;
 mod registry;
+mod rest;
 mod schema;
 mod selector;
 mod status;

@@ -43,6 +43,7 @@ use super::{
     table::{AGE, Column, NAME, age},
 };
 
+pub(crate) use namespace::CONTENT_FINALIZER;
 pub(crate) use node::is_ready as node_is_ready;
 
 /// A kind of object.
