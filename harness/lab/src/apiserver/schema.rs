@@ -4,6 +4,7 @@
 //! and the OpenAPI documents share. What values *mean* is not told here: see `kinds`.
 
 mod decode;
+mod protobuf;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,6 +12,7 @@ use std::{
 };
 
 pub(crate) use decode::{Decoded, Misfit, decode};
+pub(crate) use protobuf::decode as decode_protobuf;
 
 /// An object's type.
 #[derive(Debug)]
@@ -33,6 +35,9 @@ pub(crate) struct Field {
     pub(crate) merge_set: bool,
     /// Strategic merge honours `$retainKeys`.
     pub(crate) retain_keys: bool,
+    /// Where it stands in protocol buffers: its number, after that of the message it is in, if JSON has
+    /// that message's fields inline.
+    pub(crate) number: Vec<u32>,
 }
 
 /// What a value is.
@@ -119,8 +124,16 @@ fn parse_field(line: &'static str) -> (&'static str, Field) {
         merge_key: None,
         merge_set: false,
         retain_keys: false,
+        number: Vec::new(),
     };
     for word in words {
+        if let Some(number) = word.strip_prefix('#') {
+            field.number = number
+                .split('.')
+                .filter_map(|part| part.parse().ok())
+                .collect();
+            continue;
+        }
         match word.split_once('=').unwrap_or((word, "")) {
             ("atomic", _) => field.topology = Topology::Atomic,
             ("set", _) => (field.topology, field.merge_set) = (Topology::Set, true),
@@ -190,6 +203,10 @@ mod tests {
             fields += 1;
         }
         assert!(fields > 1000, "{fields} fields");
+        for (name, field) in all().flat_map(|parsed| &parsed.fields) {
+            let envelope = matches!(*name, "apiVersion" | "kind");
+            assert!(envelope || !field.number.is_empty(), "{name} has no number");
+        }
         for resource in registry::ALL {
             assert!(
                 named(resource.schema).fields.contains_key("apiVersion"),

@@ -197,7 +197,7 @@ fn prepare_metadata(
 
 impl WriteOptions<'_> {
     /// How the parts of this process write: their objects have the right shape by their types.
-    pub(super) fn trusted(manager: &'static str) -> WriteOptions<'static> {
+    pub(crate) fn trusted(manager: &'static str) -> WriteOptions<'static> {
         WriteOptions {
             manager,
             validation: FieldValidation::Ignore,
