@@ -18,7 +18,7 @@ mod managed;
 mod metrics;
 pub(crate) mod object;
 mod openapi;
-mod patch;
+pub(crate) mod patch;
 mod proxy;
 pub(crate) mod quantity;
 mod rbac;

@@ -201,10 +201,7 @@ mod tests {
 
     #[test]
     fn a_foreign_media_type_is_refused_with_what_is_accepted() {
-        let status = object(
-            &headers("application/cbor"),
-            &Bytes::new(),
-        );
+        let status = object(&headers("application/cbor"), &Bytes::new());
         let status = status.unwrap_err();
         assert_eq!(status.code, http::StatusCode::UNSUPPORTED_MEDIA_TYPE);
         assert!(status.message.contains("application/json"));

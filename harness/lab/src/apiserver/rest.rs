@@ -28,7 +28,7 @@ use super::{
     store::{Snapshot, Store},
 };
 
-pub(crate) use delete::{DeleteOptions, Deleted, Propagation};
+pub(crate) use delete::{DeleteOptions, Deleted, FOREGROUND, ORPHAN, Propagation};
 pub(crate) use typed::Client;
 
 /// The API's state and rules.

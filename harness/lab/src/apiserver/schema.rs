@@ -11,7 +11,7 @@ use std::{
     sync::LazyLock,
 };
 
-pub(crate) use decode::{Decoded, Misfit, decode};
+pub(crate) use decode::decode;
 pub(crate) use protobuf::decode as decode_protobuf;
 
 /// An object's type.

@@ -78,6 +78,15 @@ impl Status {
         self.reason == "AlreadyExists"
     }
 
+    /// Something was to be made in a namespace that is on its way out.
+    pub(crate) fn is_terminating_namespace(&self) -> bool {
+        let causes = self.details.get("causes").and_then(Value::as_array);
+        causes
+            .into_iter()
+            .flatten()
+            .any(|cause| cause["reason"] == "NamespaceTerminating")
+    }
+
     pub(crate) fn invalid(resource: &Resource, name: &str, problems: &Problems) -> Self {
         let kind = resource.qualified_kind();
         let message = format!("{kind} \"{name}\" is invalid: {problems}");

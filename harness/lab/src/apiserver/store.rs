@@ -53,6 +53,8 @@ pub(crate) struct Raced;
 
 pub(crate) struct Store {
     state: Mutex<State>,
+    /// The version of the last change of anything.
+    latest: watch::Sender<u64>,
 }
 
 struct State {
@@ -74,6 +76,7 @@ impl Store {
         let tables = registry::ALL.iter().map(table).collect();
         Self {
             state: Mutex::new(State { version: 1, tables }),
+            latest: watch::Sender::new(1),
         }
     }
 
@@ -164,7 +167,13 @@ impl Store {
             deleted,
         });
         state.version = next;
+        self.latest.send_replace(next);
         Ok(object)
+    }
+
+    /// Tells of every change of any resource, but not which it was.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
     }
 
     /// Follows the changes of `resource` that are newer than `since`.

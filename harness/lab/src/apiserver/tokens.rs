@@ -232,11 +232,6 @@ mod tests {
             "",
             json!({"metadata": {"name": "a"}}),
         );
-        create(
-            &SERVICE_ACCOUNTS,
-            "a",
-            json!({"metadata": {"name": "default"}}),
-        );
         let spec = json!({"containers": [{"name": "c", "image": "i"}]});
         create(
             &registry::PODS,

@@ -11,7 +11,7 @@ use super::{
 use crate::apiserver::{
     managed,
     object::{Key, Object},
-    registry::{NAMESPACES, Resource},
+    registry::{NAMESPACES, Resource, SERVICE_ACCOUNTS},
     schema,
     status::Status,
     words,
@@ -82,11 +82,26 @@ impl Rest {
                     .map_err(taken)?
             }
         };
+        if *resource == NAMESPACES && options.mode == Mode::Store {
+            self.create_default_account(&key.name)?;
+        }
         Ok(Written {
             object,
             created: true,
             warnings,
         })
+    }
+
+    /// Gives a new namespace its service account at once. A real cluster leaves that to a controller, and
+    /// pods that are made right after their namespace may be refused for want of it.
+    fn create_default_account(&self, namespace: &str) -> Result<(), Status> {
+        let value = serde_json::json!({"metadata": {"name": "default"}});
+        let shaped = shape(&SERVICE_ACCOUNTS, value, FieldValidation::Ignore)?;
+        let options = WriteOptions::trusted("kube-apiserver");
+        let ownership = Ownership::Record;
+        let account = &SERVICE_ACCOUNTS;
+        self.create_locked(account, namespace, shaped, &options, ownership)
+            .map(drop)
     }
 
     /// The name that was asked for, or a generated one that is free.

@@ -5,7 +5,7 @@ use crate::apiserver::{
     kinds::CONTENT_FINALIZER,
     managed::OnConflict,
     patch::Patch,
-    registry::{CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, PODS, SECRETS, SERVICE_ACCOUNTS, SERVICES},
+    registry::{CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, PODS, SECRETS, SERVICES},
 };
 
 const OPTIONS: WriteOptions<'static> = WriteOptions {
@@ -17,12 +17,6 @@ const OPTIONS: WriteOptions<'static> = WriteOptions {
 fn rest() -> Rest {
     let rest = Rest::new(ServiceNetwork::default(), false);
     create(&rest, &NAMESPACES, json!({"metadata": {"name": "default"}})).unwrap();
-    create(
-        &rest,
-        &SERVICE_ACCOUNTS,
-        json!({"metadata": {"name": "default"}}),
-    )
-    .unwrap();
     rest
 }
 
@@ -91,12 +85,6 @@ fn a_new_pod_has_the_defaults_of_the_real_server() {
 fn a_token_is_mounted_where_the_lab_wants_it() {
     let rest = Rest::new(ServiceNetwork::default(), true);
     create(&rest, &NAMESPACES, json!({"metadata": {"name": "default"}})).unwrap();
-    create(
-        &rest,
-        &SERVICE_ACCOUNTS,
-        json!({"metadata": {"name": "default"}}),
-    )
-    .unwrap();
     let with = create(&rest, &PODS, pod("with")).unwrap();
     let mount = &with.value()["spec"]["containers"][0]["volumeMounts"][0];
     assert_eq!(

@@ -21,6 +21,11 @@ impl<'a> Client<'a> {
         Self { rest, manager }
     }
 
+    /// The name under which this client writes.
+    pub(crate) fn manager(&self) -> &'static str {
+        self.manager
+    }
+
     pub(crate) fn find<K: Kind>(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         let object = self
             .rest
