@@ -4,10 +4,12 @@
 //! they are started with; [`main`] tells them apart. Nothing of the machine's own network, files or
 //! services is touched, and all of it goes when the lab's first process ends, however it ends.
 
+pub mod apiserver;
 mod boot;
 mod check;
 mod container;
 mod control_plane;
+mod controllers;
 mod enter;
 mod host;
 mod lab;
