@@ -21,6 +21,12 @@ pub trait Responder: Send + Sync + 'static {
     fn respond(&self, message: &[u8], reply: Reply);
 }
 
+impl<F: Fn(&[u8], Reply) + Send + Sync + 'static> Responder for F {
+    fn respond(&self, message: &[u8], reply: Reply) {
+        self(message, reply);
+    }
+}
+
 /// How a question came, and how its answer goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -182,3 +188,6 @@ const PORT_ATTEMPTS: usize = 16;
 
 /// A pause, lest an error that stays turns a loop into a busy one.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;

@@ -174,12 +174,17 @@ impl Inner {
                     continue;
                 }
             };
-            let Err((unasked, error)) = channel.ask(asking, self.patience.attempt) else {
-                return;
-            };
-            asking = unasked;
-            self.abandon(index, &channel, &error);
-            last = error;
+            match channel.ask(asking, self.patience.attempt) {
+                Ok(()) => return,
+                Err((unasked, AskError::Overloaded)) => {
+                    (asking, last) = (unasked, AskError::Overloaded);
+                    break;
+                }
+                Err((unasked, error)) => {
+                    self.abandon(index, &channel, &error);
+                    (asking, last) = (unasked, error);
+                }
+            }
         }
         (asking.done)(&asking.query, Err(last));
     }
@@ -279,3 +284,6 @@ impl From<io::Error> for AskError {
         Self::Unreachable(error.kind())
     }
 }
+
+#[cfg(test)]
+mod tests;
