@@ -4,13 +4,17 @@
 //! they are started with; [`main`] tells them apart. Nothing of the machine's own network, files or
 //! services is touched, and all of it goes when the lab's first process ends, however it ends.
 
+mod authority;
 mod boot;
+pub mod cluster_dns;
 mod container;
 mod control_plane;
 mod enter;
+mod flags;
 mod host;
 mod net;
 mod node;
+mod pages;
 pub mod pki;
 mod process;
 mod rootfs;

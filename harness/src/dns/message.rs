@@ -17,6 +17,9 @@ pub const MAX_NAME: usize = 255;
 /// fragments (DNS flag day 2020).
 pub const UDP_PAYLOAD: u16 = 1232;
 
+/// The length of an EDNS record without options (RFC 6891 §6.1.2).
+pub const EDNS_REPLY: u16 = 11;
+
 const MAX_LABEL: u8 = 63;
 
 const RESPONSE: u8 = 0x80;
@@ -138,20 +141,30 @@ pub fn refusal(query: &[u8], code: ResponseCode) -> Vec<u8> {
     if let Some(question) = sole_question(query) {
         reply[5] = 1;
         reply.extend_from_slice(question.bytes);
-        if let Some(edns) = Message::from_vec(query).ok().and_then(|parsed| parsed.edns) {
-            reply[11] = 1;
-            reply.extend_from_slice(&opt_record(&edns, code));
+        if let Some(edns) = Message::from_vec(query)
+            .ok()
+            .and_then(|parsed| parsed.edns)
+        {
+            add_additional(&mut reply, &edns_reply(&edns, code));
         }
     }
     reply
 }
 
 /// The EDNS record that answers `edns` (RFC 6891 §6.1.2): no options, the `DO` bit as it came (RFC 3225 §3).
-fn opt_record(edns: &Edns, code: ResponseCode) -> [u8; 11] {
+#[must_use]
+pub fn edns_reply(edns: &Edns, code: ResponseCode) -> [u8; EDNS_REPLY as usize] {
     const OPT: u8 = 41;
     let [high, low] = UDP_PAYLOAD.to_be_bytes();
     let flags = u8::from(edns.flags().dnssec_ok) << 7;
     [0, 0, OPT, high, low, code.high(), 0, flags, 0, 0, 0]
+}
+
+/// Puts a record behind all others of a message, which holds at least a header.
+pub fn add_additional(message: &mut Vec<u8>, record: &[u8]) {
+    let count = u16::from_be_bytes([message[10], message[11]]) + 1;
+    message[10..HEADER].copy_from_slice(&count.to_be_bytes());
+    message.extend_from_slice(record);
 }
 
 /// The question of a message that holds exactly one, the first thing behind its header.

@@ -1,10 +1,9 @@
-use std::time::Instant;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::Stopwatch;
 use crate::dns::framing::{framed, read_message};
 use crate::dns::message;
 
@@ -76,7 +75,7 @@ async fn garbage_is_survived_by_both_listeners() {
 #[tokio::test]
 async fn ten_thousand_questions_are_all_answered() {
     let (address, _server) = echo();
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let clients = (0..10_u16).map(|client_number| async move {
         let udp = client(address).await;
         let mut buffer = [0; 512];
