@@ -75,6 +75,8 @@ impl Answer {
             tracing::debug!(%error, query = %request.query(), "an answer could not be encoded");
             return Self::failure().encode(request);
         }
+        // A record that did not fit has left its beginning behind.
+        encoder.trim();
         if let Some(record) = edns {
             message::add_additional(&mut bytes, &record);
         }

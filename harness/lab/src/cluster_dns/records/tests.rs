@@ -11,7 +11,7 @@ use crate::authority::Answer;
 
 const DOMAIN: &str = "cluster.local.";
 
-fn object<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
+pub(in crate::cluster_dns) fn object<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
     Arc::new(serde_json::from_value(value).unwrap())
 }
 
@@ -37,7 +37,7 @@ fn slice(service: &str, ports: Value, endpoints: Value) -> Arc<EndpointSlice> {
 }
 
 /// A cluster with one Service of each kind.
-fn cluster() -> Records {
+pub(in crate::cluster_dns) fn cluster() -> Records {
     let http = json!([{ "name": "http", "port": 80, "protocol": "TCP" }]);
     let named = json!([
         { "name": "http", "port": 8080, "protocol": "TCP" },
@@ -60,6 +60,7 @@ fn cluster() -> Records {
             service("db", json!({ "clusterIP": "None", "ports": named })),
             service("idle", json!({ "clusterIP": "None", "ports": http })),
             service("portless", json!({ "clusterIP": "None" })),
+            service("crowd", json!({ "clusterIP": "None", "ports": http })),
             service(
                 "elsewhere",
                 json!({ "type": "ExternalName", "externalName": "www.office.test" }),
@@ -101,6 +102,13 @@ fn cluster() -> Records {
                 json!([{ "addresses": ["10.244.1.8"], "conditions": { "ready": false } }]),
             ),
             slice(
+                "crowd",
+                http,
+                (1..=120)
+                    .map(|last| json!({ "addresses": [format!("10.244.3.{last}")] }))
+                    .collect(),
+            ),
+            slice(
                 "portless",
                 json!([]),
                 json!([{ "addresses": ["10.244.1.7"] }]),
@@ -110,7 +118,7 @@ fn cluster() -> Records {
     Records::of(&snapshot, &identity(), 42)
 }
 
-fn identity() -> Identity {
+pub(in crate::cluster_dns) fn identity() -> Identity {
     Identity {
         domain: absolute(DOMAIN).unwrap(),
         addresses: vec!["10.244.0.2".parse().unwrap()],
