@@ -25,7 +25,7 @@ use records::Identity;
 use responder::ClusterDns;
 
 /// `inroads agent cluster-dns`.
-pub const ROLE: Role = Role {
+pub(crate) const ROLE: Role = Role {
     name: "cluster-dns",
     about: "answers DNS for a cluster, from the objects of its API",
     run: |arguments| Box::pin(run(arguments)),

@@ -6,7 +6,7 @@
 
 mod authority;
 mod boot;
-pub mod cluster_dns;
+mod cluster_dns;
 mod container;
 mod control_plane;
 mod enter;
@@ -14,6 +14,7 @@ mod flags;
 mod host;
 mod net;
 mod node;
+mod office;
 mod pages;
 pub mod pki;
 mod process;
@@ -26,7 +27,14 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use inroads_harness::role::Role;
 use process::ExitStatus;
+
+/// What this program can be inside the lab's pods and on its hosts.
+#[must_use]
+pub fn roles() -> [Role; 2] {
+    [cluster_dns::ROLE, office::ROLE]
+}
 
 /// The version of Kubernetes whose API the lab serves.
 pub(crate) const KUBERNETES_VERSION: &str = "v1.33.0+inroads-lab";
