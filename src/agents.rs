@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use inroads_harness::agent::{Repertoire, serve};
-use inroads_harness::role::{Role, RoleError, RoleFuture};
+use inroads_harness::role::{Role, RoleError, RoleFuture, told_to_stop};
 use tokio::net::TcpListener;
 
 use crate::exit::Exit;
@@ -28,7 +28,7 @@ pub(crate) async fn run(name: &str, arguments: Vec<String>) -> Exit {
             known.join(", ")
         ));
     };
-    match told_to_stop((role.run)(arguments)).await {
+    match until_stopped((role.run)(arguments)).await {
         Ok(()) => Exit::Success,
         Err(error) => Exit::Failed(anyhow!(error).context(format!("role `{name}`"))),
     }
@@ -54,13 +54,11 @@ fn roles() -> Vec<Role> {
         .collect()
 }
 
-/// Runs a role until it ends or the process is asked to: as the first process of a container it has no
-/// default handlers.
-async fn told_to_stop(role: RoleFuture) -> Result<(), RoleError> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+/// Runs a role until it ends or the process is asked to.
+async fn until_stopped(role: RoleFuture) -> Result<(), RoleError> {
     tokio::select! {
         ended = role => ended,
-        _ = terminate.recv() => Ok(()),
+        stopped = told_to_stop() => Ok(stopped?),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod agent;
 pub mod clock;
 pub mod cluster;
 pub mod dial;
+pub mod dns;
 
 pub mod engine;
 pub mod event;

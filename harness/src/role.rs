@@ -3,6 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 /// A long-running part that `inroads agent NAME` starts.
 #[derive(Debug, Clone, Copy)]
 pub struct Role {
@@ -19,3 +21,18 @@ pub type RoleFuture = Pin<Box<dyn Future<Output = Result<(), RoleError>> + Send>
 
 /// Why a role ended early.
 pub type RoleError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Returns when this process is told to stop. A role in a pod is the first process there, which no signal
+/// ends that it does not ask for.
+///
+/// # Errors
+/// Where the kernel does not let it ask.
+pub async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 
+use crate::office;
 use crate::process::ExitStatus;
 use crate::rootfs;
 
@@ -17,6 +18,24 @@ pub(crate) fn hold(name: &str, folder: &Path) -> ExitStatus {
             drop(std::io::stdin().lock().read_to_end(&mut Vec::new()));
             ExitStatus::SUCCESS
         }
+        Err(error) => {
+            drop(writeln!(std::io::stderr().lock(), "host `{name}`: {error}"));
+            ExitStatus::FAILURE
+        }
+    }
+}
+
+/// The same for the office's server, which serves.
+pub(crate) fn hold_office(name: &str, folder: &Path) -> ExitStatus {
+    let serve = || -> Result<(), Box<dyn std::error::Error>> {
+        become_host(name, folder)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        Ok(runtime.block_on(office::run_office(office::Settings::default()))?)
+    };
+    match serve() {
+        Ok(()) => ExitStatus::SUCCESS,
         Err(error) => {
             drop(writeln!(std::io::stderr().lock(), "host `{name}`: {error}"));
             ExitStatus::FAILURE

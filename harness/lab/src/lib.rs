@@ -5,16 +5,21 @@
 //! services is touched, and all of it goes when the lab's first process ends, however it ends.
 
 pub mod apiserver;
+mod authority;
 mod boot;
 mod check;
+mod cluster_dns;
 mod container;
 mod control_plane;
 mod controllers;
 mod enter;
+mod flags;
 mod host;
 mod lab;
 mod net;
 mod node;
+mod office;
+mod pages;
 pub mod pki;
 mod process;
 mod rootfs;
@@ -28,16 +33,14 @@ use std::process::ExitCode;
 
 pub use check::Finding;
 use container::Terminal;
+use inroads_harness::role::Role;
 pub use lab::{Lab, LabOptions, LabState, Status};
 use process::ExitStatus;
 
-/// The version of Kubernetes whose API the lab serves.
-pub(crate) const KUBERNETES_VERSION: &str = "v1.33.0+inroads-lab";
-
-/// What pods and hosts of the lab run.
+/// What this program can be inside the lab's pods and on its hosts.
 #[must_use]
-pub fn roles() -> Vec<inroads_harness::role::Role> {
-    Vec::new()
+pub fn roles() -> [Role; 2] {
+    [cluster_dns::ROLE, office::ROLE]
 }
 
 /// What `inroads lab ARGUMENTS` does. It must be called before any thread is started.
@@ -48,6 +51,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         ["init"] => boot::init(),
         ["check"] => check::run(),
         ["host", name, folder] => host::hold(name, Path::new(folder)),
+        ["office", name, folder] => host::hold_office(name, Path::new(folder)),
         ["node", name, folder] => node::main(name, Path::new(folder)),
         ["control-plane", spec] => control_plane::run(Path::new(spec)),
         ["container", spec] => container::run(Path::new(spec)),

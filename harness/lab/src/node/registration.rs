@@ -101,7 +101,7 @@ fn status(node: &Node) -> serde_json::Value {
             "containerRuntimeVersion": concat!("inroads://", env!("CARGO_PKG_VERSION")),
             "kernelVersion": first_line("/proc/sys/kernel/osrelease"),
             "kubeProxyVersion": concat!("inroads-lab-", env!("CARGO_PKG_VERSION")),
-            "kubeletVersion": crate::KUBERNETES_VERSION,
+            "kubeletVersion": crate::apiserver::VERSION,
             "machineID": "",
             "operatingSystem": "linux",
             "osImage": "the machine that the lab runs on",
