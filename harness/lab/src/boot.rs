@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
 
-use crate::process::{self, ExitStatus};
+use crate::process::{self, ExitStatus, SingleThread};
 use crate::spec::{LabSpec, Report};
 use crate::world;
 
@@ -51,8 +51,8 @@ pub(crate) enum BootError {
 
 /// Boots a lab from the specification on standard input, and ends with it. Whatever happens is reported
 /// on standard output.
-pub(crate) fn init() -> ExitStatus {
-    match boot() {
+pub(crate) fn init(single: SingleThread) -> ExitStatus {
+    match boot(single) {
         Ok(status) => status,
         Err(error) => {
             report(&Report::Failed(vec![error.to_string()]));
@@ -67,15 +67,16 @@ pub(crate) fn report(report: &Report) {
     drop(writeln!(io::stdout().lock(), "{line}"));
 }
 
-fn boot() -> Result<ExitStatus, BootError> {
+fn boot(single: SingleThread) -> Result<ExitStatus, BootError> {
     let spec = read_spec()?;
     // Bound here and not inside: this is the machine's own loopback, where `kubectl` finds it.
     let listener = TcpListener::bind(spec.api_listen).map_err(|source| BootError::Listen {
         address: spec.api_listen,
         source,
     })?;
-    enter_namespaces()?;
-    let first = process::fork(|| first_process(spec, listener)).map_err(step("forking"))?;
+    enter_namespaces(single)?;
+    let first =
+        process::fork(single, || first_process(single, spec, listener)).map_err(step("forking"))?;
     report(&Report::Started {
         pid: first.as_raw(),
     });
@@ -83,11 +84,13 @@ fn boot() -> Result<ExitStatus, BootError> {
 }
 
 /// The life of the first process: it makes the file systems right, starts the world, and reaps.
-fn first_process(spec: LabSpec, listener: TcpListener) -> ExitStatus {
+fn first_process(single: SingleThread, spec: LabSpec, listener: TcpListener) -> ExitStatus {
     let started = process::die_with_parent()
         .map_err(step("tying the lab to its parent"))
         .and_then(|()| mount_own())
-        .and_then(|()| process::fork(|| world::run(spec, listener)).map_err(step("forking")));
+        .and_then(|()| {
+            process::fork(single, || world::run(spec, listener)).map_err(step("forking"))
+        });
     match started.and_then(|world| process::reap_until(world).map_err(step("reaping"))) {
         Ok(status) => status,
         Err(error) => {
@@ -112,7 +115,7 @@ fn read_spec() -> Result<LabSpec, BootError> {
 }
 
 /// Enters fresh namespaces, as root inside. The PID namespace begins with the next fork.
-pub(crate) fn enter_namespaces() -> Result<(), BootError> {
+pub(crate) fn enter_namespaces(single: SingleThread) -> Result<(), BootError> {
     let (uid, gid) = (geteuid(), getegid());
     let no_user = |source| BootError::NoUserNamespace {
         uid: uid.as_raw(),
@@ -120,7 +123,7 @@ pub(crate) fn enter_namespaces() -> Result<(), BootError> {
     };
     if uid.is_root() {
         // Only a process outside can map more than one id, and files of other users must keep theirs.
-        map_all_ids(no_user)?;
+        map_all_ids(single, no_user)?;
     } else {
         unshare(CloneFlags::CLONE_NEWUSER).map_err(no_user)?;
         let write = |file, text: String| {
@@ -142,13 +145,16 @@ pub(crate) fn enter_namespaces() -> Result<(), BootError> {
 
 /// Enters a user namespace in which every id is what it is outside: a forked helper, still outside,
 /// writes the maps.
-fn map_all_ids(no_user: impl Fn(nix::Error) -> BootError) -> Result<(), BootError> {
+fn map_all_ids(
+    single: SingleThread,
+    no_user: impl Fn(nix::Error) -> BootError,
+) -> Result<(), BootError> {
     let mapping = step("mapping all users into the namespace");
     let (verdict, tell) = nix::unistd::pipe()
         .map_err(io::Error::from)
         .map_err(&mapping)?;
     let parent = nix::unistd::getpid();
-    let helper = process::fork(move || {
+    let helper = process::fork(single, move || {
         let mut told = [0];
         let go = nix::unistd::read(verdict.as_fd(), &mut told) == Ok(1) && told == *ENTERED;
         let copied = go

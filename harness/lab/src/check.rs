@@ -10,7 +10,7 @@ use nlink::netlink::{Connection, Nftables, Route};
 use serde::{Deserialize, Serialize};
 
 use crate::boot;
-use crate::process::ExitStatus;
+use crate::process::{ExitStatus, SingleThread};
 
 /// One thing that was tried.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,15 +24,15 @@ pub struct Finding {
 }
 
 /// Tries everything and prints the findings as JSON.
-pub(crate) fn run() -> ExitStatus {
-    let findings = try_all();
+pub(crate) fn run(single: SingleThread) -> ExitStatus {
+    let findings = try_all(single);
     let text = serde_json::to_string(&findings).expect("findings are plain data");
     let _ = writeln!(std::io::stdout().lock(), "{text}");
     ExitStatus::SUCCESS
 }
 
-fn try_all() -> Vec<Finding> {
-    let entered = boot::enter_namespaces().map_err(|error| error.to_string());
+fn try_all(single: SingleThread) -> Vec<Finding> {
+    let entered = boot::enter_namespaces(single).map_err(|error| error.to_string());
     let mut findings = vec![finding(
         "user, network, mount and PID namespaces",
         true,

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::enter;
-use crate::process::{self, ExitStatus};
+use crate::process::{self, ExitStatus, SingleThread};
 use crate::rootfs::{self, Volume};
 
 /// What a container is started with.
@@ -92,8 +92,8 @@ impl Capabilities {
 }
 
 /// Runs the container that the file `spec` describes, and ends as its program ends.
-pub(crate) fn run(spec: &Path) -> ExitStatus {
-    match try_run(spec) {
+pub(crate) fn run(single: SingleThread, spec: &Path) -> ExitStatus {
+    match try_run(single, spec) {
         Ok(status) => status,
         Err(error) => {
             drop(writeln!(io::stderr().lock(), "container: {error}"));
@@ -102,21 +102,20 @@ pub(crate) fn run(spec: &Path) -> ExitStatus {
     }
 }
 
-fn try_run(spec: &Path) -> Result<ExitStatus, Box<dyn std::error::Error>> {
+fn try_run(single: SingleThread, spec: &Path) -> Result<ExitStatus, Box<dyn std::error::Error>> {
     let spec: ContainerSpec = serde_json::from_slice(&std::fs::read(spec)?)?;
     // Blocked here and taken one by one below, so that none is lost between the fork and the wait.
     let handled: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]
         .into_iter()
         .collect();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&handled), None)?;
-    process::die_with_parent()?;
     unshare(
         CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWIPC,
     )?;
-    let child = process::fork(move || match become_program(&spec, &handled) {
+    let child = process::fork(single, move || match become_program(&spec, &handled) {
         Ok(never) => match never {},
         Err(error) => {
             drop(writeln!(
@@ -141,8 +140,14 @@ pub(crate) enum Terminal {
 
 /// Runs `command` in the container whose process [`run`] is `shim`, with what the file `spec` gives it,
 /// and ends as it ends.
-pub(crate) fn exec(spec: &Path, shim: i32, terminal: Terminal, command: &[OsString]) -> ExitStatus {
-    let outcome = try_exec(spec, shim, terminal, command);
+pub(crate) fn exec(
+    single: SingleThread,
+    spec: &Path,
+    shim: i32,
+    terminal: Terminal,
+    command: &[OsString],
+) -> ExitStatus {
+    let outcome = try_exec(single, spec, shim, terminal, command);
     outcome.unwrap_or_else(|error| {
         drop(writeln!(io::stderr().lock(), "exec: {error}"));
         ExitStatus::NOT_EXECUTED
@@ -150,6 +155,7 @@ pub(crate) fn exec(spec: &Path, shim: i32, terminal: Terminal, command: &[OsStri
 }
 
 fn try_exec(
+    single: SingleThread,
     spec: &Path,
     shim: i32,
     terminal: Terminal,
@@ -162,13 +168,12 @@ fn try_exec(
         .next()
         .ok_or("the container has ended")?
         .parse()?;
-    process::die_with_parent()?;
     if terminal == Terminal::Own {
         nix::unistd::setsid()?;
         rustix::process::ioctl_tiocsctty(io::stdin())?;
     }
     enter::join(first, &["net", "uts", "ipc", "pid", "mnt"])?;
-    let child = process::fork(|| match become_command(&spec, command) {
+    let child = process::fork(single, || match become_command(&spec, command) {
         Ok(never) => match never {},
         Err(error) => {
             let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();

@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
 
-use crate::process::{self, ExitStatus};
+use crate::process::{self, ExitStatus, SingleThread};
 
 /// Where a command goes.
 #[derive(Debug, Clone, Copy)]
@@ -23,8 +23,13 @@ pub(crate) struct Place {
 }
 
 /// Runs `command` in `place` and ends as it ends. `None` as its first word is this very program.
-pub(crate) fn enter(place: Place, program: Option<&OsStr>, arguments: &[OsString]) -> ExitStatus {
-    match try_enter(place, program, arguments) {
+pub(crate) fn enter(
+    single: SingleThread,
+    place: Place,
+    program: Option<&OsStr>,
+    arguments: &[OsString],
+) -> ExitStatus {
+    match try_enter(single, place, program, arguments) {
         Ok(status) => status,
         Err(error) => {
             drop(writeln!(
@@ -37,33 +42,33 @@ pub(crate) fn enter(place: Place, program: Option<&OsStr>, arguments: &[OsString
 }
 
 fn try_enter(
+    single: SingleThread,
     place: Place,
     program: Option<&OsStr>,
     arguments: &[OsString],
 ) -> io::Result<ExitStatus> {
     let folder = std::env::current_dir().ok();
     join(place.lab, &["user", "mnt", "pid", "ipc"])?;
-    let child =
-        process::fork(
-            || match be_inside(place.host, folder.as_deref(), program, arguments) {
-                Ok(never) => match never {},
-                Err(error) => {
-                    let name = program
-                        .unwrap_or(OsStr::new("inroads"))
-                        .to_string_lossy()
-                        .into_owned();
-                    drop(writeln!(
-                        io::stderr().lock(),
-                        "error: running `{name}` in the lab: {error}"
-                    ));
-                    if error.kind() == io::ErrorKind::NotFound {
-                        ExitStatus::NOT_FOUND
-                    } else {
-                        ExitStatus::NOT_EXECUTED
-                    }
+    let child = process::fork(single, || {
+        match be_inside(place.host, folder.as_deref(), program, arguments) {
+            Ok(never) => match never {},
+            Err(error) => {
+                let name = program
+                    .unwrap_or(OsStr::new("inroads"))
+                    .to_string_lossy()
+                    .into_owned();
+                drop(writeln!(
+                    io::stderr().lock(),
+                    "error: running `{name}` in the lab: {error}"
+                ));
+                if error.kind() == io::ErrorKind::NotFound {
+                    ExitStatus::NOT_FOUND
+                } else {
+                    ExitStatus::NOT_EXECUTED
                 }
-            },
-        )?;
+            }
+        }
+    })?;
     // What the terminal sends goes to the command too; this process only carries its status on.
     for ignored in [Signal::SIGINT, Signal::SIGQUIT] {
         #[expect(unsafe_code, reason = "signal dispositions have no safe form")]

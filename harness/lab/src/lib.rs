@@ -35,7 +35,7 @@ pub use check::Finding;
 use container::Terminal;
 use inroads_harness::role::Role;
 pub use lab::{Lab, LabOptions, LabState, Status};
-use process::ExitStatus;
+use process::{ExitStatus, SingleThread};
 
 /// What this program can be inside the lab's pods and on its hosts.
 #[must_use]
@@ -47,50 +47,65 @@ pub fn roles() -> [Role; 2] {
 #[must_use]
 pub fn main(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let single = match SingleThread::check() {
+        Ok(single) => single,
+        Err(error) => return complain(&error.to_string(), ExitStatus::FAILURE).into(),
+    };
     let status = match words[..] {
-        ["init"] => boot::init(),
-        ["check"] => check::run(),
+        ["init"] => boot::init(single),
+        ["check"] => check::run(single),
         ["host", name, folder] => host::hold(name, Path::new(folder)),
         ["office", name, folder] => host::hold_office(name, Path::new(folder)),
         ["node", name, folder] => node::main(name, Path::new(folder)),
         ["control-plane", spec] => control_plane::run(Path::new(spec)),
-        ["container", spec] => container::run(Path::new(spec)),
-        ["exec", spec, shim, terminal, ..] => exec(spec, shim, terminal, &arguments[4..]),
-        ["enter", lab, host, how, ..] => enter_host(lab, host, how, &arguments[4..]),
+        ["container", spec] => container::run(single, Path::new(spec)),
+        ["exec", spec, shim, terminal, ..] => exec(single, [spec, shim, terminal], &arguments[4..]),
+        ["enter", lab, host, how, ..] => enter_host(single, [lab, host, how], &arguments[4..]),
         _ => usage(),
     };
     status.into()
 }
 
 /// `enter LAB HOST command PROGRAM …` or `enter LAB HOST self …`, which is this very program.
-fn enter_host(lab: &str, host: &str, how: &str, rest: &[OsString]) -> ExitStatus {
+fn enter_host(single: SingleThread, [lab, host, how]: [&str; 3], rest: &[OsString]) -> ExitStatus {
     let (Ok(lab), Ok(host)) = (lab.parse(), host.parse()) else {
         return usage();
     };
     let place = enter::Place { lab, host };
     match (how, rest) {
-        ("self", rest) => enter::enter(place, None, rest),
-        ("command", [program, rest @ ..]) => enter::enter(place, Some(OsStr::new(program)), rest),
+        ("self", rest) => enter::enter(single, place, None, rest),
+        ("command", [program, rest @ ..]) => {
+            enter::enter(single, place, Some(OsStr::new(program)), rest)
+        }
         _ => usage(),
     }
 }
 
 /// `exec SPEC PROCESS tty PROGRAM …` or `exec SPEC PROCESS pipes PROGRAM …`.
-fn exec(spec: &str, shim: &str, terminal: &str, command: &[OsString]) -> ExitStatus {
+fn exec(
+    single: SingleThread,
+    [spec, shim, terminal]: [&str; 3],
+    command: &[OsString],
+) -> ExitStatus {
     let terminal = match terminal {
         "tty" => Terminal::Own,
         "pipes" => Terminal::None,
         _ => return usage(),
     };
     match shim.parse() {
-        Ok(shim) => container::exec(Path::new(spec), shim, terminal, command),
+        Ok(shim) => container::exec(single, Path::new(spec), shim, terminal, command),
         Err(_) => usage(),
     }
 }
 
 fn usage() -> ExitStatus {
-    let text =
-        "error: `inroads lab` is for the lab's own processes\n(hint: see `inroads cluster --help`)";
-    drop(writeln!(std::io::stderr().lock(), "{text}"));
-    ExitStatus(2)
+    complain(
+        "`inroads lab` is for the lab's own processes\n(hint: see `inroads cluster --help`)",
+        ExitStatus(2),
+    )
+}
+
+fn complain(text: &str, status: ExitStatus) -> ExitStatus {
+    let _ = writeln!(std::io::stderr().lock(), "error: {text}");
+    status
 }

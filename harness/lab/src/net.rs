@@ -65,11 +65,21 @@ pub(crate) async fn loopback_up(links: &Connection<Route>) -> Result<(), NetErro
         .map_err(NetError::while_doing("bringing up loopback"))
 }
 
-/// Makes the bridge `name` in this process's own namespace: the switch of the office LAN.
-pub(crate) async fn add_switch(links: &Connection<Route>, name: &str) -> Result<(), NetError> {
+/// Makes the bridge `name` in this process's own namespace: the switch of the office LAN, on which this
+/// process has `address`.
+pub(crate) async fn add_switch(
+    links: &Connection<Route>,
+    name: &str,
+    address: Ipv4Addr,
+    lan: Ipv4Net,
+) -> Result<(), NetError> {
     let failed = || NetError::while_doing(format!("making the bridge `{name}`"));
     links
         .add_link(BridgeLink::new(name).mtu(MTU).forward_delay_ms(0))
+        .await
+        .map_err(failed())?;
+    links
+        .add_address_by_name(name, address.into(), lan.prefix_len())
         .await
         .map_err(failed())?;
     links.set_link_up(name).await.map_err(failed())

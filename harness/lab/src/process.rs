@@ -7,22 +7,29 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
 
-/// Runs `child` in a forked process, which ends with what it returns, and returns its process id.
-///
-/// # Errors
-/// Where this process has more than one thread: a fork would copy the others' locks and not them.
-pub(crate) fn fork(child: impl FnOnce() -> ExitStatus) -> io::Result<Pid> {
-    let threads = std::fs::read_dir("/proc/self/task")?.count();
-    if threads != 1 {
-        return Err(io::Error::other(format!(
-            "cannot fork with {threads} threads"
-        )));
+/// That this process has one thread, and so may fork: a fork copies the locks of all threads, and one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SingleThread(());
+
+impl SingleThread {
+    /// Finds it out. It stays true in the lab's small processes, none of which starts a thread.
+    pub(crate) fn check() -> io::Result<Self> {
+        match std::fs::read_dir("/proc/self/task")?.count() {
+            1 => Ok(Self(())),
+            threads => Err(io::Error::other(format!(
+                "cannot fork with {threads} threads"
+            ))),
+        }
     }
+}
+
+/// Runs `child` in a forked process, which ends with what it returns, and returns its process id.
+pub(crate) fn fork(_single: SingleThread, child: impl FnOnce() -> ExitStatus) -> io::Result<Pid> {
     #[expect(
         unsafe_code,
         reason = "namespaces of processes need a fork, which has no safe form"
     )]
-    // SAFETY: this process has one thread, so the child holds no lock that nobody will release.
+    // SAFETY: `_single` says that this process has one thread, so the child holds no lock that nobody will release.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
@@ -109,7 +116,7 @@ mod tests {
     #[test]
     fn a_process_with_threads_is_not_forked() {
         // The test harness itself runs this on a second thread.
-        let error = fork(|| ExitStatus::SUCCESS).unwrap_err();
+        let error = SingleThread::check().unwrap_err();
         assert!(error.to_string().contains("threads"), "{error}");
     }
 

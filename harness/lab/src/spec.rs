@@ -28,6 +28,8 @@ pub(crate) mod addresses {
     pub(crate) const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 1);
     /// The office's server: DNS of the office zone, and a web page.
     pub(crate) const OFFICE: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 53);
+    /// The lab's own main process, on the switch.
+    pub(crate) const LAB: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 254);
     /// A host with no credential.
     pub(crate) const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 50, 66);
     /// The first laptop; the others follow.

@@ -16,7 +16,7 @@ use inroads_harness::clock::Stopwatch;
 use nlink::netlink::namespace::Netns;
 use nlink::netlink::{Connection, Route};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::boot::report;
 use crate::control_plane::ControlPlaneSpec;
@@ -112,6 +112,8 @@ struct World {
     parts: BTreeMap<String, Child>,
     /// Held so that no namespace goes while the lab is there.
     _networks: Vec<Netns>,
+    /// Held because hosts stay until their input ends, and waiting for a process would close it.
+    _inputs: Vec<ChildStdin>,
 }
 
 impl World {
@@ -125,7 +127,7 @@ impl World {
         report(&Report::Progress("making the office LAN".to_owned()));
         let switch = net::links_of(None)?;
         net::loopback_up(&switch).await?;
-        net::add_switch(&switch, SWITCH).await?;
+        net::add_switch(&switch, SWITCH, addresses::LAB, addresses::LAN).await?;
         let hosts = hosts::all(&spec.laptops);
         let networks: Vec<Netns> =
             try_join_all(hosts.iter().map(|host| plug_in(&switch, host))).await?;
@@ -135,8 +137,10 @@ impl World {
         ));
         let credentials = Credentials::make()?;
         let mut parts = BTreeMap::new();
+        let mut inputs = Vec::new();
         for (host, netns) in hosts.iter().zip(&networks) {
-            let part = start_host(host, netns, &credentials).await?;
+            let mut part = start_host(host, netns, &credentials).await?;
+            inputs.extend(part.stdin.take());
             parts.insert(host.name.clone(), part);
         }
         let control_plane = hosts.iter().position(|host| {
@@ -154,13 +158,14 @@ impl World {
         let mut world = Self {
             parts,
             _networks: networks.iter().map(clone_of).collect::<Result<_, _>>()?,
+            _inputs: inputs,
         };
 
         report(&Report::Progress(
             "waiting for nodes and cluster DNS".to_owned(),
         ));
         let kubernetes = tokio::select! {
-            ready = readiness::wait(control_plane, api, &credentials) => ready?,
+            ready = readiness::wait(control_plane, &credentials) => ready?,
             ended = world.watch() => return Err(ended),
         };
         let inner = |child: &Child| {

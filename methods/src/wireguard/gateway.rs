@@ -141,12 +141,11 @@ async fn masquerade(tunnel: Ipv4Net) -> Result<(), RoleError> {
         .match_saddr_v4(tunnel.network(), tunnel.prefix_len())
         .then(Match::ne(Field::Ip4Daddr, inside))
         .masquerade();
-    // Added before it is deleted, so that a restarted container finds it as the first one did.
-    let all = rules
+    // A restarted container finds the pod's network as the first one left it.
+    rules.del_table_if_exists(TABLE, Family::Ip).await?;
+    rules
         .transaction()
         .add_table(TABLE, Family::Ip)
-        .del_table(TABLE, Family::Ip);
-    all.add_table(TABLE, Family::Ip)
         .add_chain(chain)
         .add_rule(rule)
         .commit(&rules)

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use inroads_harness::kubernetes::is_not_found;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, EnvVar, KeyToPath, ObjectFieldSelector, Pod, Secret, ServiceAccount,
-    VolumeProjection,
+    ConfigMap, Container, DownwardAPIVolumeFile, EnvVar, KeyToPath, ObjectFieldSelector, Pod,
+    Secret, ServiceAccount, VolumeProjection,
 };
 use kube::ResourceExt as _;
 use kube::api::{Api, PostParams};
@@ -235,6 +235,8 @@ impl Resolver<'_> {
                 self.secret(&name, source.optional).await?,
                 source.items.as_deref(),
             )?
+        } else if let Some(source) = &volume.downward_api {
+            self.fields(source.items.as_deref().unwrap_or_default())?
         } else if let Some(source) = &volume.projected {
             self.projected(source.sources.as_deref().unwrap_or_default())
                 .await?
@@ -264,6 +266,8 @@ impl Resolver<'_> {
             } else if let Some(token) = &source.service_account_token {
                 let all = self.token_files().await?;
                 files.insert(token.path.clone(), all["token"].clone());
+            } else if let Some(fields) = &source.downward_api {
+                files.extend(self.fields(fields.items.as_deref().unwrap_or_default())?);
             } else {
                 return Err(ConfigError::Unsupported(
                     "projected volume of that kind".to_owned(),
@@ -271,6 +275,18 @@ impl Resolver<'_> {
             }
         }
         Ok(files)
+    }
+
+    /// Fields of the pod as files.
+    fn fields(&self, items: &[DownwardAPIVolumeFile]) -> Result<Files, ConfigError> {
+        let file = |item: &DownwardAPIVolumeFile| match &item.field_ref {
+            Some(field) => Ok((item.path.clone(), self.field(field)?.into_bytes())),
+            None => Err(ConfigError::Unsupported(format!(
+                "source for the file `{}`",
+                item.path
+            ))),
+        };
+        items.iter().map(file).collect()
     }
 
     /// A token of the pod's service account, bound to the pod, and what goes with it.

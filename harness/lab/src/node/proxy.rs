@@ -8,10 +8,11 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use nlink::netlink::netfilter::{ConntrackFilter, IpProtocol};
+use nlink::netlink::nftables::Family;
 use nlink::netlink::{Connection, Netfilter, Nftables};
 
 use super::ruleset;
-use super::service_ports::{Protocol, ServedPort, service_ports};
+use super::service_ports::{Endpoint, Protocol, ServedPort, service_ports};
 use super::{Node, NodeError, PODS};
 use crate::net::NetError;
 
@@ -52,8 +53,12 @@ pub(crate) async fn follow(node: &Node) -> Result<(), NodeError> {
             continue;
         }
         let failed = || NetError::while_doing("replacing the rules for Services");
-        let transaction = ruleset::transaction(rules.transaction(), &wanted, &node.spec.name, PODS)
-            .map_err(failed())?;
+        let begun = match current {
+            Some(_) => rules.transaction().del_table(ruleset::TABLE, Family::Ip),
+            None => rules.transaction(),
+        };
+        let transaction =
+            ruleset::transaction(begun, &wanted, &node.spec.name, PODS).map_err(failed())?;
         transaction.commit(&rules).await.map_err(failed())?;
         for stale in stale_flows(current.as_deref().unwrap_or_default(), &wanted) {
             flows
@@ -69,23 +74,29 @@ pub(crate) async fn follow(node: &Node) -> Result<(), NodeError> {
 /// UDP flows that the kernel still sends where they went before. TCP notices that its other end is gone;
 /// a flow of datagrams goes on for as long as datagrams do, so kube-proxy forgets it too.
 fn stale_flows(before: &[ServedPort], now: &[ServedPort]) -> Vec<ConntrackFilter> {
-    let udp = || ConntrackFilter::new().proto(IpProtocol::Udp);
+    let flow = || ConntrackFilter::new().proto(IpProtocol::Udp);
+    let udp = |port: &&ServedPort| port.protocol == Protocol::Udp;
+    let served = |ports: &[ServedPort], name: &str| -> Vec<Endpoint> {
+        let port = ports.iter().find(|port| port.name == name);
+        port.map(|port| port.endpoints.clone()).unwrap_or_default()
+    };
     let mut stale = Vec::new();
-    for old in before.iter().filter(|port| port.protocol == Protocol::Udp) {
-        let new = now.iter().find(|port| port.name == old.name);
-        let kept = new.map_or(&[][..], |port| &port.endpoints);
-        let gone = old
+    for port in before.iter().filter(udp) {
+        let kept = served(now, &port.name);
+        let gone = port
             .endpoints
             .iter()
             .filter(|endpoint| !kept.contains(endpoint));
         stale.extend(gone.map(|endpoint| {
-            udp()
+            flow()
                 .reply_src(endpoint.address)
                 .reply_src_port(endpoint.port)
         }));
-        // What came while nobody served went nowhere, and would go on to.
-        if old.endpoints.is_empty() && !kept.is_empty() {
-            stale.push(udp().orig_dst(old.cluster_ip).orig_dst_port(old.port));
+    }
+    // What came while nobody served, or before there was a rule, went nowhere and would go on to.
+    for port in now.iter().filter(udp) {
+        if !port.endpoints.is_empty() && served(before, &port.name).is_empty() {
+            stale.push(flow().orig_dst(port.cluster_ip).orig_dst_port(port.port));
         }
     }
     stale

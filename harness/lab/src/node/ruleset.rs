@@ -18,18 +18,15 @@ pub(crate) const TABLE: &str = "inroads-proxy";
 /// The mark of connections whose source address is to be replaced: kube-proxy's own.
 const MASQUERADE: u32 = 0x4000;
 
-/// Replaces the whole table of the node `node` in one step of the kernel's: no packet meets half of it.
+/// The whole table of the node `node`, as one step of the kernel's: no packet meets half of it. `empty` may
+/// delete the table that it replaces.
 pub(crate) fn transaction(
     empty: Transaction,
     ports: &[ServedPort],
     node: &str,
     pods: Ipv4Net,
 ) -> nlink::Result<Transaction> {
-    // Added before it is deleted, so that deleting works the first time too.
-    let mut all = empty
-        .add_table(TABLE, Family::Ip)
-        .del_table(TABLE, Family::Ip)
-        .add_table(TABLE, Family::Ip);
+    let mut all = empty.add_table(TABLE, Family::Ip);
     for chain in chains(ports)? {
         all = all.add_chain(chain);
     }

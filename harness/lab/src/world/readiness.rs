@@ -1,6 +1,5 @@
 //! Waiting until a lab can be used: every node ready, and cluster DNS answering where laptops ask it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -14,7 +13,7 @@ use nlink::netlink::namespace::Netns;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::{Credentials, WorldError, started};
+use super::{Credentials, WorldError, node_address, started};
 use crate::spec::{CLUSTER_DOMAIN, NODES, addresses};
 
 /// The manifests of cluster DNS, applied like everything else.
@@ -29,9 +28,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Waits for all of it and returns the API server's version.
 pub(super) async fn wait(
     control_plane: &Netns,
-    api: SocketAddr,
     credentials: &Credentials,
 ) -> Result<String, WorldError> {
+    let api = (node_address(0), addresses::API_PORT).into();
     let client = kubernetes::client(api, credentials.authority.trust().pem(), &credentials.admin)?;
     let version = within("starting the API server", async {
         loop {
@@ -88,32 +87,37 @@ async fn nodes_ready(client: kube::Client) {
 /// Asks cluster DNS for the API server's name, from the control-plane node, until it answers.
 async fn dns_answers(control_plane: &Netns) -> Result<(), WorldError> {
     let failed = || started("a question to cluster DNS");
-    let socket = control_plane.socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 0);
-    let socket = socket.map_err(std::io::Error::other).map_err(failed())?;
-    let socket = UdpSocket::from_std(socket.into()).map_err(failed())?;
     let name = Name::from_ascii(format!("kubernetes.default.svc.{CLUSTER_DOMAIN}."));
-    let name = name.map_err(std::io::Error::other).map_err(failed())?;
     let mut question = Message::query();
-    question.add_query(Query::query(name, RecordType::A));
+    question.add_query(Query::query(
+        name.map_err(std::io::Error::other).map_err(failed())?,
+        RecordType::A,
+    ));
     let question = question
         .to_vec()
         .map_err(std::io::Error::other)
         .map_err(failed())?;
-    let mut answer = [0; 512];
     loop {
+        // A new socket each time, as resolvers do it: the kernel remembers where a flow goes.
+        let socket = control_plane.socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 0);
+        let socket = socket.map_err(std::io::Error::other).map_err(failed())?;
+        let socket = UdpSocket::from_std(socket.into()).map_err(failed())?;
         // Until its Service has an endpoint, asking is refused.
-        let asked = socket.send_to(&question, (addresses::DNS, 53)).await;
-        let answered = match asked {
-            Ok(_) => timeout(PAUSE * 4, socket.recv(&mut answer))
-                .await
-                .ok()
-                .and_then(Result::ok),
-            Err(_) => None,
-        };
-        let answered = answered.and_then(|length| Message::from_vec(&answer[..length]).ok());
-        if answered.is_some_and(|answer| answer.metadata.response_code == ResponseCode::NoError) {
+        if socket.connect((addresses::DNS, 53)).await.is_ok()
+            && socket.send(&question).await.is_ok()
+            && answers(&socket).await
+        {
             return Ok(());
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+async fn answers(socket: &UdpSocket) -> bool {
+    let mut answer = [0; 512];
+    let Ok(Ok(length)) = timeout(PAUSE * 4, socket.recv(&mut answer)).await else {
+        return false;
+    };
+    Message::from_vec(&answer[..length])
+        .is_ok_and(|answer| answer.metadata.response_code == ResponseCode::NoError)
 }
