@@ -1,1 +1,3 @@
+//! The ways into a cluster.
 
+pub mod split_dns;

@@ -141,10 +141,7 @@ pub fn refusal(query: &[u8], code: ResponseCode) -> Vec<u8> {
     if let Some(question) = sole_question(query) {
         reply[5] = 1;
         reply.extend_from_slice(question.bytes);
-        if let Some(edns) = Message::from_vec(query)
-            .ok()
-            .and_then(|parsed| parsed.edns)
-        {
+        if let Some(edns) = Message::from_vec(query).ok().and_then(|parsed| parsed.edns) {
             add_additional(&mut reply, &edns_reply(&edns, code));
         }
     }
