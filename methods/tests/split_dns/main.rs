@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
+mod throughput;
+
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -36,69 +39,60 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 
 #[test]
 fn the_way_into_the_cluster_comes_goes_and_changes() {
-    const INSIDE: &str = "INROADS_SPLIT_DNS_INSIDE";
+    inside("the_way_into_the_cluster_comes_goes_and_changes", || {
+        block_on(come_go_and_change());
+    });
+}
+
+/// Run it with `cargo test -p inroads-methods --test split_dns -- --ignored --nocapture`.
+#[test]
+#[ignore = "measures for half a minute, and asserts nothing that a busy machine could not refute"]
+fn what_the_resolver_costs() {
+    inside("what_the_resolver_costs", throughput::compare);
+}
+
+/// Runs `body`, the body of the test `name`, in a child with namespaces of its own.
+fn inside(name: &str, body: impl FnOnce()) {
+    const INSIDE: &str = "INROADS_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
-        return block_on(come_go_and_change());
+        return body();
     }
-    let isolated = |program: &std::ffi::OsStr| {
+    let isolated = |program: &OsStr| {
         let mut command = Command::new("unshare");
-        command
-            .args(["--user", "--map-root-user", "--net"])
-            .arg(program);
+        command.args(["--user", "--map-root-user", "--net"]);
+        command.arg(program);
         command
     };
-    if !isolated("true".as_ref())
-        .status()
-        .is_ok_and(|status| status.success())
-    {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: no user namespaces, or no `unshare`, on this machine"
-        );
+    let possible = isolated("true".as_ref()).output();
+    if !possible.is_ok_and(|tried| tried.status.success()) {
+        note("skipped: no user namespaces on this machine, or no `unshare` (Debian: util-linux)");
         return;
     }
     let test = std::env::current_exe().unwrap();
-    let child = isolated(test.as_os_str())
-        .arg("--nocapture")
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&child.stdout) + String::from_utf8_lossy(&child.stderr);
+    let mut child = isolated(test.as_os_str());
+    child.args([name, "--exact", "--include-ignored", "--nocapture"]);
+    let output = child.env(INSIDE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(
-        child.status.success() && text.contains("1 passed"),
+        output.status.success() && text.contains("1 passed"),
         "{text}"
     );
+    for line in text.lines().filter(|line| line.starts_with("measured")) {
+        note(line);
+    }
+}
+
+/// Past the test harness, which keeps what `println` says of a test that passes.
+fn note(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 async fn come_go_and_change() {
-    let far_side = far_side();
-    let links = Connection::<Route>::new().unwrap();
-    links.set_link_up("lo").await.unwrap();
-    links
-        .add_link(VethLink::new("eth0", "eth0").peer_netns_fd(&far_side.namespace))
-        .await
-        .unwrap();
-    for address in [LAPTOP, ON_THE_TUNNEL] {
-        links
-            .add_address(Ipv4Address::new("eth0", address, 24))
-            .await
-            .unwrap();
-    }
-    links.set_link_up("eth0").await.unwrap();
-    far_side.plugged_in.send(()).unwrap();
-    far_side.serving.recv().unwrap();
-    let resolver = SplitDns::start(SplitDnsConfig {
-        listen: Listen::On((Ipv4Addr::LOCALHOST, 0).into()),
-        domains: vec!["cluster.local".to_owned()],
-        networks: vec![],
-        cluster: vec![(CLUSTER_DNS, 53).into()],
-        office: vec![(OFFICE, 53).into()],
-    });
-    let resolver = resolver.unwrap();
+    let links = plug_in().await;
+    let resolver = resolver();
     let laptop = Laptop {
         resolver: resolver.address(),
     };
-    let route = || Ipv4Route::new(Ipv4Addr::new(10, 96, 0, 0), 12).gateway(OFFICE);
 
     laptop.reaches_the_office().await;
     laptop.fails_at_once().await;
@@ -124,6 +118,39 @@ async fn come_go_and_change() {
         laptop.reaches_the_office().await;
     }
     resolver.shutdown().await;
+}
+
+/// Makes this namespace a laptop on the office's LAN.
+async fn plug_in() -> Connection<Route> {
+    let far_side = far_side();
+    let links = Connection::<Route>::new().unwrap();
+    links.set_link_up("lo").await.unwrap();
+    let wire = VethLink::new("eth0", "eth0").peer_netns_fd(&far_side.namespace);
+    links.add_link(wire).await.unwrap();
+    for address in [LAPTOP, ON_THE_TUNNEL] {
+        let address = Ipv4Address::new("eth0", address, 24);
+        links.add_address(address).await.unwrap();
+    }
+    links.set_link_up("eth0").await.unwrap();
+    far_side.plugged_in.send(()).unwrap();
+    far_side.serving.recv().unwrap();
+    links
+}
+
+/// The way into the cluster.
+fn route() -> Ipv4Route {
+    Ipv4Route::new(Ipv4Addr::new(10, 96, 0, 0), 12).gateway(OFFICE)
+}
+
+fn resolver() -> SplitDns {
+    SplitDns::start(SplitDnsConfig {
+        listen: Listen::On((Ipv4Addr::LOCALHOST, 0).into()),
+        domains: vec!["cluster.local".to_owned()],
+        networks: vec![],
+        cluster: vec![(CLUSTER_DNS, 53).into()],
+        office: vec![(OFFICE, 53).into()],
+    })
+    .unwrap()
 }
 
 /// The laptop, as its programs see DNS.
