@@ -7,6 +7,7 @@ mod laptop;
 mod resolver;
 mod route;
 mod socks;
+pub mod split_dns;
 pub mod wireguard;
 
 use inroads_harness::Method;

@@ -79,9 +79,21 @@ impl Zone {
 
     /// Records something; a second time changes nothing.
     pub(crate) fn insert(&mut self, name: Name, ttl: u32, data: RData) {
+        self.extend(name, ttl, [data]);
+    }
+
+    /// Records several things under one name, which does not come to exist by none of them.
+    pub(crate) fn extend(&mut self, name: Name, ttl: u32, data: impl IntoIterator<Item = RData>) {
+        let mut data = data.into_iter().peekable();
+        if data.peek().is_none() {
+            return;
+        }
         let recorded = self.entry(name);
-        if !recorded.iter().any(|known| known.data == data) {
-            recorded.push(Recorded { ttl, data });
+        let mut known: HashSet<RData> = recorded.iter().map(|it| it.data.clone()).collect();
+        for data in data {
+            if known.insert(data.clone()) {
+                recorded.push(Recorded { ttl, data });
+            }
         }
     }
 

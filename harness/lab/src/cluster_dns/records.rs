@@ -177,9 +177,8 @@ impl Records {
     /// The addresses of a Service (§2.3.1, §2.4.1) and its ports: those with names under names of their own
     /// (§2.3.2, §2.4.2) and, beyond the specification, all under the Service's.
     fn add_places(&mut self, owner: &Name, places: &[Place<'_>]) {
-        for place in places {
-            self.names.insert(owner.clone(), TTL, place.address.into());
-        }
+        let addresses = places.iter().map(|place| place.address.into());
+        self.names.extend(owner.clone(), TTL, addresses);
         let all: Vec<Served<'_>> = places.iter().flat_map(Place::all_ports).collect();
         let mut named: HashMap<(&str, &str), Vec<Served<'_>>> = HashMap::new();
         for served in &all {
@@ -199,11 +198,12 @@ impl Records {
     /// Ports under a name. As in CoreDNS they share a weight of 100, and the name has their addresses too.
     fn add_ports(&mut self, name: &Name, served: &[Served<'_>]) {
         let weight = 100 / u16::try_from(served.len().clamp(1, 100)).unwrap_or(100);
-        for (place, port) in served {
-            self.names.insert(name.clone(), TTL, place.address.into());
-            let srv = SRV::new(0, weight, port.number, place.target.clone());
-            self.names.insert(name.clone(), TTL, RData::SRV(srv));
-        }
+        let addresses = served.iter().map(|(place, _)| place.address.into());
+        let services = served.iter().map(|(place, port)| {
+            RData::SRV(SRV::new(0, weight, port.number, place.target.clone()))
+        });
+        self.names
+            .extend(name.clone(), TTL, addresses.chain(services));
     }
 
     fn add_pointer(&mut self, address: IpAddr, name: &Name) {

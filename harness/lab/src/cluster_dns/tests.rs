@@ -1,6 +1,8 @@
 //! The server on real sockets, with the records of a fixed cluster; and following a made-up API.
 
 mod api;
+mod dig;
+mod throughput;
 
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::AskError;
 use crate::dns::framing::{framed, read_message};
@@ -21,10 +21,11 @@ use crate::dns::message;
 pub(super) struct Pool(Mutex<Vec<(TcpStream, Instant)>>);
 
 impl Pool {
-    /// Asks over an idle connection, or a new one where there is none or the server has closed it since.
+    /// Asks over an idle connection, or a new one where there is none or it does not answer soon: its server
+    /// may have closed it, or its route be gone, which a connection learns of late or never.
     pub(super) async fn ask(&self, server: SocketAddr, query: &[u8]) -> Result<Vec<u8>, AskError> {
         if let Some(stream) = self.take()
-            && let Ok(response) = self.ask_through(stream, query).await
+            && let Ok(Ok(response)) = timeout(SOON, self.ask_through(stream, query)).await
         {
             return Ok(response);
         }
@@ -58,3 +59,6 @@ impl Pool {
 /// How long a connection is kept for the next question. Servers close what is quiet for a few seconds
 /// (RFC 7766 §6.2.3), and the route may be another by then.
 const KEPT: Duration = Duration::from_secs(1);
+
+/// How long a kept connection may take to answer.
+const SOON: Duration = Duration::from_millis(200);
