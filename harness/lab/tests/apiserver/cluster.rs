@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::kubelet::Kubelet;
 
-pub const NODE: &str = "worker-1";
+pub(crate) const NODE: &str = "worker-1";
 const ADMIN: &str = "admin-token";
 const NODE_TOKEN: &str = "node-token";
 /// Longer than anything here takes, so that a defect is a failure and not a test that never ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub struct Cluster {
-    pub client: Client,
-    pub server: String,
+pub(crate) struct Cluster {
+    pub(crate) client: Client,
+    pub(crate) server: String,
     certificate: String,
     trust: Trust,
     stop: CancellationToken,
@@ -37,7 +37,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// An API server, and a node that is ready.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let authority = Authority::new("inroads-lab-test").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -78,27 +78,27 @@ impl Cluster {
     }
 
     /// A client without credentials.
-    pub async fn anonymous(&self) -> Client {
+    pub(crate) async fn anonymous(&self) -> Client {
         let mut config = kubeconfig(&self.server, &self.certificate, "");
         config["users"][0]["user"] = json!({});
         connect(config).await
     }
 
-    pub async fn client_with(&self, token: &str) -> Client {
+    pub(crate) async fn client_with(&self, token: &str) -> Client {
         client(&self.server, &self.certificate, token).await
     }
 
-    pub fn trust(&self) -> &Trust {
+    pub(crate) fn trust(&self) -> &Trust {
         &self.trust
     }
 
     /// The kubeconfig of the administrator, for `kubectl`.
-    pub fn kubeconfig(&self) -> String {
+    pub(crate) fn kubeconfig(&self) -> String {
         kubeconfig(&self.server, &self.certificate, ADMIN).to_string()
     }
 
     /// Waits until the namespace `default` can be deployed to.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client.clone());
         let there = await_condition(accounts, "default", |account: Option<&ServiceAccount>| {
             account.is_some()
@@ -107,7 +107,7 @@ impl Cluster {
     }
 
     /// Stops the server and waits until it has.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         let task = self.task.take().unwrap();
         soon(task).await.unwrap();
@@ -121,8 +121,9 @@ impl Drop for Cluster {
 }
 
 /// What must come, comes soon.
-pub async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it took too long")
+pub(crate) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let boxed = Box::pin(future);
+    async { timeout(PATIENCE, boxed).await.expect("it took too long") }
 }
 
 async fn client(server: &str, certificate: &str, token: &str) -> Client {

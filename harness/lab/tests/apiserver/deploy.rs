@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::cluster::{Cluster, soon};
 
 /// A Deployment and its labels, all named alike.
-pub fn deployment(name: &str, replicas: i32, image: &str, port: u16) -> Deployment {
+pub(crate) fn deployment(name: &str, replicas: i32, image: &str, port: u16) -> Deployment {
     serde_json::from_value(json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -35,7 +35,7 @@ pub fn deployment(name: &str, replicas: i32, image: &str, port: u16) -> Deployme
 }
 
 /// A ready pod behind a Service of the same name.
-pub async fn pod_with_service(cluster: &Cluster, name: &str, port: u16) {
+pub(crate) async fn pod_with_service(cluster: &Cluster, name: &str, port: u16) {
     cluster.ready().await;
     let pods: Api<Pod> = Api::default_namespaced(cluster.client.clone());
     let pod: Pod = serde_json::from_value(json!({

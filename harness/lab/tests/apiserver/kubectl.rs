@@ -3,6 +3,7 @@
 //! `INROADS_TEST_KUBECTL` names another one than that on the PATH.
 
 use std::{
+    io::{Write, stderr},
     path::PathBuf,
     process::{Output, Stdio},
     time::Duration,
@@ -24,7 +25,7 @@ struct Kubectl {
     /// The minor version: 20, 32, …
     minor: u32,
     home: TempDir,
-    cluster: Cluster,
+    _cluster: Cluster,
 }
 
 impl Kubectl {
@@ -37,7 +38,9 @@ impl Kubectl {
             .output()
             .await;
         let Ok(version) = version else {
-            println!("skipped: there is no {} here", program.display());
+            // Past the capture of a test's output, where it would not be seen.
+            let said = format!("skipped: there is no {} here\n", program.display());
+            stderr().write_all(said.as_bytes()).unwrap();
             return None;
         };
         let version: serde_json::Value = serde_json::from_slice(&version.stdout).unwrap();
@@ -51,7 +54,7 @@ impl Kubectl {
             program,
             minor,
             home,
-            cluster,
+            _cluster: cluster,
         })
     }
 

@@ -37,11 +37,11 @@ use tokio_tungstenite::{
 
 use crate::cluster::NODE;
 
-pub const TOKEN: &str = "kubelet-token";
+pub(crate) const TOKEN: &str = "kubelet-token";
 
 type Body = BoxBody<Bytes, Infallible>;
 
-pub struct Kubelet {
+pub(crate) struct Kubelet {
     tasks: Vec<AbortHandle>,
 }
 
@@ -52,7 +52,7 @@ impl Drop for Kubelet {
 }
 
 impl Kubelet {
-    pub async fn start(authority: &Authority, client: Client) -> Self {
+    pub(crate) async fn start(authority: &Authority, client: Client) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let identity = authority
@@ -308,9 +308,9 @@ async fn port_forward(socket: Socket, ports: Vec<u16>) {
         while let Some(Ok(message)) = from_client.next().await {
             match message {
                 Message::Binary(frame) if frame.first() == Some(&0) => {
-                    if to_target.write_all(&frame[1..]).await.is_err() {
+                    let Ok(()) = to_target.write_all(&frame[1..]).await else {
                         return;
-                    }
+                    };
                 }
                 Message::Close(_) => return,
                 _ => {}
@@ -401,14 +401,14 @@ fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> {
 }
 
 /// A service in the pod's place: it listens on 127.0.0.1, where all pods of this kubelet are.
-pub async fn listen() -> (TcpListener, u16) {
+pub(crate) async fn listen() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (listener, port)
 }
 
 /// Sends back what it is sent, on any number of connections.
-pub async fn echo() -> u16 {
+pub(crate) async fn echo() -> u16 {
     let (listener, port) = listen().await;
     tokio::spawn(async move {
         loop {
@@ -423,7 +423,7 @@ pub async fn echo() -> u16 {
 }
 
 /// An HTTP server that tells what it was asked.
-pub async fn website() -> u16 {
+pub(crate) async fn website() -> u16 {
     let (listener, port) = listen().await;
     tokio::spawn(async move {
         loop {

@@ -189,7 +189,7 @@ fn names_are_generated_and_never_taken_twice() {
     assert!(first.name().starts_with("web-") && first.name().len() == 9);
     assert_ne!(first.name(), second.name());
     let again = create(&rest, &PODS, pod(first.name())).unwrap_err();
-    assert!(again.is_already_exists());
+    assert_eq!(again.reason, "AlreadyExists");
 }
 
 #[test]
