@@ -35,12 +35,7 @@ impl Controller for ReplicaSets {
     }
 
     fn concerned(&self, context: &Context<'_>, change: &Change) -> Vec<Item> {
-        match change.object.resource().kind {
-            "Pod" => ownership::concerned_by_pod::<ReplicaSet>(context, change, |set| {
-                LabelSelector::try_from(&set.spec.selector).ok()
-            }),
-            _ => vec![Item::of(change)],
-        }
+        ownership::concerned::<ReplicaSet>(context, change)
     }
 
     fn reconcile(
@@ -54,10 +49,7 @@ impl Controller for ReplicaSets {
         else {
             return Ok(None);
         };
-        let Ok(selector) = LabelSelector::try_from(&set.spec.selector) else {
-            return Ok(None);
-        };
-        let claimed = ownership::claim_pods(context, &*set, &selector)?;
+        let claimed = ownership::claim_pods(context, &*set)?;
         let active: Vec<_> = claimed
             .into_iter()
             .filter(|pod| pods::is_active(pod))
@@ -88,12 +80,7 @@ fn keep_count(context: &Context<'_>, set: &ReplicaSet, active: &[Arc<Pod>]) -> R
     ranked.sort_by_cached_key(|pod| Worth::of(pod, active));
     let excess = active.len().saturating_sub(wanted);
     for pod in ranked.into_iter().take(excess) {
-        context.client.delete(&**pod)?;
-        context.tell(
-            set,
-            "SuccessfulDelete",
-            &format!("Deleted pod: {}", pod.name()),
-        );
+        pods::delete(context, set, pod)?;
     }
     Ok(())
 }
@@ -102,22 +89,7 @@ fn create(context: &Context<'_>, set: &ReplicaSet) -> Result<(), Status> {
     let template = set.spec.template.clone().unwrap_or_default();
     let mut pod = pods::from_template(&template, set.namespace(), ownership::reference(set));
     pod.metadata.generate_name = Some(format!("{}-", set.name()));
-    match context.client.create(&pod) {
-        Ok(pod) => {
-            context.tell(
-                set,
-                "SuccessfulCreate",
-                &format!("Created pod: {}", pod.name()),
-            );
-            Ok(())
-        }
-        Err(status) => {
-            if !status.is_terminating_namespace() {
-                context.warn(set, "FailedCreate", &format!("Error creating: {status}"));
-            }
-            Err(status)
-        }
-    }
+    pods::create(context, set, &pod)
 }
 
 /// What a pod is worth, by its fields from the first to the last: the least is deleted first.
