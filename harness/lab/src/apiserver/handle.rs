@@ -3,6 +3,7 @@
 mod identity;
 mod objects;
 mod paths;
+mod show;
 mod subresources;
 
 use std::sync::Arc;

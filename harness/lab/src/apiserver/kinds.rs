@@ -112,8 +112,6 @@ pub(crate) trait Behaviour: Send + Sync {
     fn columns(&self) -> &'static [Column];
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value>;
-
-    fn name_grammar(&self) -> fn(&str) -> syntax::Checked;
 }
 
 /// The [`Behaviour`] of the kind `K`.
@@ -162,9 +160,5 @@ impl<K: Kind> Behaviour for Of<K> {
 
     fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         object.typed::<K>().cells(now)
-    }
-
-    fn name_grammar(&self) -> fn(&str) -> syntax::Checked {
-        K::NAME
     }
 }

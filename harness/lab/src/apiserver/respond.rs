@@ -40,6 +40,14 @@ impl Format {
         known.ok_or_else(|| Status::not_acceptable(&[JSON, YAML]))
     }
 
+    /// The same for what is no object of a resource, and has no table.
+    pub(crate) fn of_plain(headers: &HeaderMap) -> Result<Self, Status> {
+        Self::negotiate(headers).map(|format| match format {
+            Self::Yaml => Self::Yaml,
+            Self::Json | Self::Table | Self::Metadata => Self::Json,
+        })
+    }
+
     fn of_media_type(text: &str) -> Option<Self> {
         let mut parts = text.split(';').map(str::trim);
         let media_type = parts.next()?;

@@ -4,6 +4,7 @@
 //! meet the same decoding, defaults, validation and bookkeeping. Who may do what is decided before: see
 //! `rbac`.
 
+mod apply;
 mod create;
 mod delete;
 mod pods;

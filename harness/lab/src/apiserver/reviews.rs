@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     authorization::v1::{
         LocalSubjectAccessReview, NonResourceAttributes, NonResourceRule, ResourceAttributes,
         ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview, SubjectAccessReview,
-        SubjectAccessReviewStatus, SubjectRulesReviewStatus,
+        SubjectAccessReviewSpec, SubjectAccessReviewStatus, SubjectRulesReviewStatus,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -128,27 +128,12 @@ impl Review {
                 Ok(())
             }),
             Question::MaySomebody => self.fill(value, |review: &mut SubjectAccessReview| {
-                let spec = &review.spec;
-                let action = action(
-                    spec.resource_attributes.as_ref(),
-                    spec.non_resource_attributes.as_ref(),
-                )?;
-                let user = User::new(
-                    spec.user.clone().unwrap_or_default(),
-                    spec.groups.clone().unwrap_or_default(),
-                );
-                review.status = Some(verdict(rest, &user, &action));
+                review.status = Some(verdict_on(rest, &review.spec)?);
                 Ok(())
             }),
             Question::MaySomebodyHere => {
                 self.fill(value, |review: &mut LocalSubjectAccessReview| {
-                    let spec = &review.spec;
-                    let action = action(spec.resource_attributes.as_ref(), None)?;
-                    let user = User::new(
-                        spec.user.clone().unwrap_or_default(),
-                        spec.groups.clone().unwrap_or_default(),
-                    );
-                    review.status = Some(verdict(rest, &user, &action));
+                    review.status = Some(verdict_on(rest, &review.spec)?);
                     Ok(())
                 })
             }
@@ -229,6 +214,17 @@ fn verdict(rest: &Rest, user: &User, action: &Action) -> SubjectAccessReviewStat
         allowed,
         ..SubjectAccessReviewStatus::default()
     }
+}
+
+fn verdict_on(
+    rest: &Rest,
+    spec: &SubjectAccessReviewSpec,
+) -> Result<SubjectAccessReviewStatus, Status> {
+    let path = spec.non_resource_attributes.as_ref();
+    let action = action(spec.resource_attributes.as_ref(), path)?;
+    let groups = spec.groups.clone().unwrap_or_default();
+    let user = User::new(spec.user.clone().unwrap_or_default(), groups);
+    Ok(verdict(rest, &user, &action))
 }
 
 fn rules(rest: &Rest, user: &User, namespace: &str) -> SubjectRulesReviewStatus {

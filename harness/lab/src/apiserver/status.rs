@@ -74,10 +74,6 @@ impl Status {
         self.reason == "NotFound"
     }
 
-    pub(crate) fn is_already_exists(&self) -> bool {
-        self.reason == "AlreadyExists"
-    }
-
     /// Something was to be made in a namespace that is on its way out.
     pub(crate) fn is_terminating_namespace(&self) -> bool {
         let causes = self.details.get("causes").and_then(Value::as_array);

@@ -22,7 +22,7 @@ use super::{
 pub(crate) use feed::{Expired, Feed};
 
 /// How many changes of one resource can be read again.
-const HISTORY: usize = 4096;
+const HISTORY: usize = 2048;
 
 /// A change of one object.
 #[derive(Debug)]

@@ -155,7 +155,13 @@ mod tests {
 
     #[test]
     fn names_keep_to_their_grammar() {
-        let cases: [(&str, fn(&str) -> Checked, &[&str], &[&str]); 7] = [
+        type Case = (
+            &'static str,
+            fn(&str) -> Checked,
+            &'static [&'static str],
+            &'static [&'static str],
+        );
+        let cases: [Case; 7] = [
             (
                 "label 1123",
                 label_1123,

@@ -22,7 +22,6 @@ use crate::apiserver::{
     kinds::Kind,
     object::Key,
     registry::{DAEMON_SETS, NODES, PODS, Resource},
-    selector::LabelSelector,
     status::Status,
     store::Change,
 };
@@ -42,9 +41,6 @@ impl Controller for DaemonSets {
 
     fn concerned(&self, context: &Context<'_>, change: &Change) -> Vec<Item> {
         match change.object.resource().kind {
-            "Pod" => ownership::concerned_by_pod::<DaemonSet>(context, change, |set| {
-                LabelSelector::try_from(&set.spec.selector).ok()
-            }),
             "Node" => {
                 let all = context.client.list::<DaemonSet>(None);
                 let key = |set: &Arc<DaemonSet>| Key::new(set.namespace(), set.name());
@@ -52,7 +48,7 @@ impl Controller for DaemonSets {
                     .map(|set| Item::new(&DAEMON_SETS, key(set)))
                     .collect()
             }
-            _ => vec![Item::of(change)],
+            _ => ownership::concerned::<DaemonSet>(context, change),
         }
     }
 
@@ -65,12 +61,9 @@ impl Controller for DaemonSets {
         let Some(set) = client.find::<DaemonSet>(&item.key.namespace, &item.key.name) else {
             return Ok(None);
         };
-        let Ok(selector) = LabelSelector::try_from(&set.spec.selector) else {
-            return Ok(None);
-        };
         let revision = revisions::current(context, &*set, &set.spec.template)?;
         let hash = revisions::hash(&revision);
-        let claimed = ownership::claim_pods(context, &*set, &selector)?;
+        let claimed = ownership::claim_pods(context, &*set)?;
         let mut by_node: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
         for pod in claimed.into_iter().filter(|pod| !pods::is_finished(pod)) {
             by_node
@@ -117,7 +110,7 @@ fn place(
         let keep = if is_there(name) { active.next() } else { None };
         for pod in pods.iter().filter(|pod| !pod.is_terminating()) {
             if keep.is_none_or(|kept| kept.uid() != pod.uid()) {
-                delete(context, set, pod)?;
+                pods::delete(context, set, pod)?;
             }
         }
     }
@@ -162,9 +155,9 @@ fn update_pods(
     });
     for pod in old {
         if !serves(pod) {
-            delete(context, set, pod)?;
+            pods::delete(context, set, pod)?;
         } else if budget > 0 {
-            delete(context, set, pod)?;
+            pods::delete(context, set, pod)?;
             budget -= 1;
         }
     }
@@ -187,32 +180,7 @@ fn create(context: &Context<'_>, set: &DaemonSet, node: &str, hash: &str) -> Res
             .filter(|own| !tolerations.contains(own))
             .collect::<Vec<_>>(),
     );
-    match context.client.create(&pod) {
-        Ok(pod) => {
-            context.tell(
-                set,
-                "SuccessfulCreate",
-                &format!("Created pod: {}", pod.name()),
-            );
-            Ok(())
-        }
-        Err(status) => {
-            if !status.is_terminating_namespace() {
-                context.warn(set, "FailedCreate", &format!("Error creating: {status}"));
-            }
-            Err(status)
-        }
-    }
-}
-
-fn delete(context: &Context<'_>, set: &DaemonSet, pod: &Pod) -> Result<(), Status> {
-    context.client.delete(pod)?;
-    context.tell(
-        set,
-        "SuccessfulDelete",
-        &format!("Deleted pod: {}", pod.name()),
-    );
-    Ok(())
+    pods::create(context, set, &pod)
 }
 
 /// Whether the set's pods belong on the node.

@@ -1,16 +1,14 @@
 //! Deployments: one ReplicaSet per template, and the way from one to the next.
 
+mod sets;
 mod status;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec},
-        core::v1::{Pod, PodTemplateSpec},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::Pod,
 };
 
 use super::{
@@ -23,14 +21,8 @@ use crate::apiserver::{
     registry::{DEPLOYMENTS, PODS, REPLICA_SETS, Resource},
     status::Status,
     store::Change,
-    words,
 };
-
-const HASH_LABEL: &str = "pod-template-hash";
-const REVISION: &str = "deployment.kubernetes.io/revision";
-const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use sets::{REVISION, Sets, annotate, desired, new_set, replicas, revision};
 
 pub(super) struct Deployments;
 
@@ -45,8 +37,7 @@ impl Controller for Deployments {
 
     fn concerned(&self, context: &Context<'_>, change: &Change) -> Vec<Item> {
         match change.object.resource().kind {
-            "Deployment" => vec![Item::of(change)],
-            "ReplicaSet" => ownership::controllers(change, &DEPLOYMENTS),
+            "Deployment" | "ReplicaSet" => ownership::concerned::<Deployment>(context, change),
             // Recreating waits for the old pods to be gone.
             _ if change.deleted => {
                 let sets = ownership::controllers(change, &REPLICA_SETS);
@@ -77,7 +68,7 @@ impl Controller for Deployments {
         else {
             return Ok(None);
         };
-        let mut sets = Sets::of(context, &deployment);
+        let mut sets = Sets::of(context, &deployment)?;
         if deployment.is_terminating() {
             return status::update(context, &deployment, &sets);
         }
@@ -98,50 +89,7 @@ impl Controller for Deployments {
         let Some(deployment) = deployment else {
             return Ok(None);
         };
-        status::update(context, &deployment, &Sets::of(context, &deployment))
-    }
-}
-
-/// The ReplicaSets of a Deployment.
-struct Sets {
-    /// The one with the Deployment's own template.
-    new: Option<Arc<ReplicaSet>>,
-    /// The others, from the oldest to the newest.
-    old: Vec<Arc<ReplicaSet>>,
-}
-
-impl Sets {
-    fn of(context: &Context<'_>, deployment: &Deployment) -> Self {
-        let all = context
-            .client
-            .list::<ReplicaSet>(Some(deployment.namespace()));
-        let owned = all.into_iter().filter(|set| {
-            ownership::is_controlled_by(&set.metadata, deployment) && !set.is_terminating()
-        });
-        let mut owned: Vec<_> = owned.collect();
-        owned.sort_by_key(|set| {
-            (
-                revision(&set.metadata),
-                set.metadata.creation_timestamp.clone(),
-            )
-        });
-        let is_new = |set: &Arc<ReplicaSet>| {
-            let template = set.spec.template.clone().unwrap_or_default();
-            without_hash(template) == deployment.spec.template
-        };
-        let new = owned
-            .iter()
-            .position(is_new)
-            .map(|index| owned.remove(index));
-        Self { new, old: owned }
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Arc<ReplicaSet>> {
-        self.old.iter().chain(&self.new)
-    }
-
-    fn active(&self) -> impl Iterator<Item = &Arc<ReplicaSet>> {
-        self.all().filter(|set| replicas(set) > 0)
+        status::update(context, &deployment, &Sets::of(context, &deployment)?)
     }
 }
 
@@ -151,12 +99,7 @@ fn prepare_new(
     deployment: &Deployment,
     sets: &mut Sets,
 ) -> Result<(), Status> {
-    let last = sets
-        .old
-        .iter()
-        .map(|set| revision(&set.metadata))
-        .max()
-        .unwrap_or(0);
+    let last = sets.last_revision();
     let new = match &sets.new {
         Some(set) => {
             let revision = revision(&set.metadata).max(last + u64::from(!sets.old.is_empty()));
@@ -170,7 +113,7 @@ fn prepare_new(
             }
         }
         None if waits_for_old_pods(context, deployment, sets) => return Ok(()),
-        None => create_set(context, deployment, sets, last + 1)?,
+        None => create(context, deployment, sets, last + 1)?,
     };
     let current = revision(&new.metadata);
     if revision(&deployment.metadata) != current {
@@ -183,61 +126,19 @@ fn prepare_new(
     Ok(())
 }
 
-fn create_set(
+fn create(
     context: &Context<'_>,
     deployment: &Deployment,
     sets: &Sets,
     revision: u64,
 ) -> Result<Arc<ReplicaSet>, Status> {
-    let collisions = deployment
-        .status
-        .as_ref()
-        .and_then(|status| status.collision_count);
-    let encoded = serde_json::to_string(&deployment.spec.template)
-        .map_err(|error| Status::internal(error.to_string()))?;
-    let hash = words::hash(&(encoded, collisions.unwrap_or(0)));
-    let mut template = deployment.spec.template.clone();
-    let labels = template
-        .metadata
-        .get_or_insert_default()
-        .labels
-        .get_or_insert_default();
-    labels.insert(HASH_LABEL.to_owned(), hash.clone());
-    let labels = labels.clone();
-    let mut selector = deployment.spec.selector.clone();
-    selector
-        .match_labels
-        .get_or_insert_default()
-        .insert(HASH_LABEL.to_owned(), hash.clone());
-
-    let size = match step(
-        deployment,
-        &Sets {
-            new: None,
-            old: sets.old.clone(),
-        },
-    ) {
+    let size = match step(deployment, sets) {
         Step::ScaleNew(size) => size,
-        _ => 0,
+        Step::ScaleOld(_) | Step::Nothing => 0,
     };
-    let mut set = ReplicaSet {
-        metadata: ObjectMeta {
-            name: Some(format!("{}-{hash}", deployment.name())),
-            namespace: deployment.metadata.namespace.clone(),
-            labels: Some(labels),
-            owner_references: Some(vec![ownership::reference(deployment)]),
-            ..ObjectMeta::default()
-        },
-        spec: ReplicaSetSpec {
-            replicas: Some(size),
-            min_ready_seconds: deployment.spec.min_ready_seconds,
-            selector,
-            template: Some(template),
-        },
-        status: None,
-    };
-    annotate(&mut set, deployment, revision);
-    let created = context.client.create(&set)?;
+    let created = context
+        .client
+        .create(&new_set(deployment, size, revision)?)?;
     tell_scaled(context, deployment, &created, 0, size);
     Ok(created)
 }
@@ -286,14 +187,6 @@ fn step(deployment: &Deployment, sets: &Sets) -> Step {
 /// Whether the wanted number changed in the middle of a rollout: then all sets grow or shrink with it.
 fn has_rolling_scale(deployment: &Deployment, sets: &Sets) -> bool {
     let wanted = deployment.spec.replicas.unwrap_or(1);
-    let desired = |set: &Arc<ReplicaSet>| {
-        set.metadata
-            .annotations
-            .as_ref()?
-            .get(DESIRED)?
-            .parse::<i32>()
-            .ok()
-    };
     let changed = sets
         .active()
         .any(|set| desired(set).is_some_and(|desired| desired != wanted));
@@ -400,44 +293,4 @@ fn limits(deployment: &Deployment) -> Limits {
     let surge = rolling.and_then(|rolling| rolling.max_surge.as_ref());
     let unavailable = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
     Limits::new(deployment.spec.replicas.unwrap_or(1), surge, unavailable)
-}
-
-/// What a ReplicaSet notes of its Deployment.
-fn annotate(set: &mut ReplicaSet, deployment: &Deployment, revision: u64) {
-    let wanted = deployment.spec.replicas.unwrap_or(1);
-    let most = if recreates(deployment) {
-        wanted
-    } else {
-        wanted + limits(deployment).surge
-    };
-    let annotations = set.metadata.annotations.get_or_insert_default();
-    for (key, value) in deployment.metadata.annotations.iter().flatten() {
-        if key != LAST_APPLIED && key != REVISION {
-            annotations.insert(key.clone(), value.clone());
-        }
-    }
-    annotations.insert(REVISION.to_owned(), revision.to_string());
-    annotations.insert(DESIRED.to_owned(), wanted.to_string());
-    annotations.insert(MAXIMUM.to_owned(), most.to_string());
-}
-
-fn revision(metadata: &ObjectMeta) -> u64 {
-    let annotation = metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(REVISION));
-    annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
-fn replicas(set: &ReplicaSet) -> i32 {
-    set.spec.replicas.unwrap_or(0)
-}
-
-fn without_hash(mut template: PodTemplateSpec) -> PodTemplateSpec {
-    let labels = template
-        .metadata
-        .as_mut()
-        .and_then(|metadata| metadata.labels.as_mut());
-    labels.map(|labels| labels.remove(HASH_LABEL));
-    template
 }

@@ -18,7 +18,6 @@ use crate::apiserver::{
     kinds::Kind,
     registry::{JOBS, PODS, Resource},
     rest::DeleteOptions,
-    selector::LabelSelector,
     status::Status,
     store::Change,
     words,
@@ -39,10 +38,7 @@ impl Controller for Jobs {
     }
 
     fn concerned(&self, context: &Context<'_>, change: &Change) -> Vec<Item> {
-        match change.object.resource().kind {
-            "Pod" => ownership::concerned_by_pod::<Job>(context, change, selector),
-            _ => vec![Item::of(change)],
-        }
+        ownership::concerned::<Job>(context, change)
     }
 
     fn reconcile(
@@ -59,13 +55,10 @@ impl Controller for Jobs {
         if let Some(ended) = ended_at(&job) {
             return expire(context, &job, ended);
         }
-        let Some(selector) = selector(&job) else {
-            return Ok(None);
-        };
         if job.is_terminating() {
             return Ok(None);
         }
-        let claimed = ownership::claim_pods(context, &*job, &selector)?;
+        let claimed = ownership::claim_pods(context, &*job)?;
         let view = View {
             context,
             job: &job,
@@ -73,10 +66,6 @@ impl Controller for Jobs {
         };
         view.advance()
     }
-}
-
-fn selector(job: &Job) -> Option<LabelSelector> {
-    LabelSelector::try_from(job.spec.as_ref()?.selector.as_ref()?).ok()
 }
 
 /// When the job completed or failed.
@@ -153,12 +142,7 @@ impl View<'_> {
             Outcome::Running => {}
         }
         for pod in plan.delete.iter().filter_map(|index| self.pods.get(*index)) {
-            self.context.client.delete(&**pod)?;
-            self.context.tell(
-                self.job,
-                "SuccessfulDelete",
-                &format!("Deleted pod: {}", pod.name()),
-            );
+            pods::delete(self.context, self.job, pod)?;
         }
         for index in &plan.create {
             self.create(*index)?;
@@ -225,20 +209,7 @@ impl View<'_> {
             None => pod.metadata.generate_name = Some(format!("{}-", self.job.name())),
             Some(index) => self.number(&mut pod, index),
         }
-        match self.context.client.create(&pod) {
-            Ok(pod) => {
-                let message = format!("Created pod: {}", pod.name());
-                self.context.tell(self.job, "SuccessfulCreate", &message);
-                Ok(())
-            }
-            Err(status) => {
-                if !status.is_terminating_namespace() {
-                    let message = format!("Error creating: {status}");
-                    self.context.warn(self.job, "FailedCreate", &message);
-                }
-                Err(status)
-            }
-        }
+        pods::create(self.context, self.job, &pod)
     }
 
     /// Tells a pod of an indexed job which of them it is.

@@ -6,7 +6,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 
-use crate::apiserver::kinds::Kind;
+use super::Context;
+use crate::apiserver::{kinds::Kind, status::Status};
 
 /// Whether its kubelet says that it can serve.
 pub(super) fn is_ready(pod: &Pod) -> bool {
@@ -86,6 +87,38 @@ pub(super) fn from_template(
         spec: template.spec.clone(),
         status: None,
     }
+}
+
+/// Makes a pod for `owner`, and tells of it there.
+pub(super) fn create<K: Kind>(context: &Context<'_>, owner: &K, pod: &Pod) -> Result<(), Status> {
+    match context.client.create(pod) {
+        Ok(pod) => {
+            context.tell(
+                owner,
+                "SuccessfulCreate",
+                &format!("Created pod: {}", pod.name()),
+            );
+            Ok(())
+        }
+        Err(status) => {
+            // A namespace that goes takes its workloads along: nothing to be told about.
+            if !status.is_terminating_namespace() {
+                context.warn(owner, "FailedCreate", &format!("Error creating: {status}"));
+            }
+            Err(status)
+        }
+    }
+}
+
+/// Deletes a pod of `owner`, and tells of it there.
+pub(super) fn delete<K: Kind>(context: &Context<'_>, owner: &K, pod: &Pod) -> Result<(), Status> {
+    context.client.delete(pod)?;
+    context.tell(
+        owner,
+        "SuccessfulDelete",
+        &format!("Deleted pod: {}", pod.name()),
+    );
+    Ok(())
 }
 
 fn ready_condition(pod: &Pod) -> Option<&PodCondition> {

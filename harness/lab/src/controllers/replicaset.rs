@@ -21,6 +21,7 @@ use crate::apiserver::{
 };
 
 const FAILURE: &str = "ReplicaFailure";
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 pub(super) struct ReplicaSets;
 
@@ -34,12 +35,7 @@ impl Controller for ReplicaSets {
     }
 
     fn concerned(&self, context: &Context<'_>, change: &Change) -> Vec<Item> {
-        match change.object.resource().kind {
-            "Pod" => ownership::concerned_by_pod::<ReplicaSet>(context, change, |set| {
-                LabelSelector::try_from(&set.spec.selector).ok()
-            }),
-            _ => vec![Item::of(change)],
-        }
+        ownership::concerned::<ReplicaSet>(context, change)
     }
 
     fn reconcile(
@@ -53,10 +49,7 @@ impl Controller for ReplicaSets {
         else {
             return Ok(None);
         };
-        let Ok(selector) = LabelSelector::try_from(&set.spec.selector) else {
-            return Ok(None);
-        };
-        let claimed = ownership::claim_pods(context, &*set, &selector)?;
+        let claimed = ownership::claim_pods(context, &*set)?;
         let active: Vec<_> = claimed
             .into_iter()
             .filter(|pod| pods::is_active(pod))
@@ -84,15 +77,10 @@ fn keep_count(context: &Context<'_>, set: &ReplicaSet, active: &[Arc<Pod>]) -> R
         create(context, set)?;
     }
     let mut ranked: Vec<_> = active.iter().collect();
-    ranked.sort_by_cached_key(|pod| value_of(pod, active));
+    ranked.sort_by_cached_key(|pod| Worth::of(pod, active));
     let excess = active.len().saturating_sub(wanted);
     for pod in ranked.into_iter().take(excess) {
-        context.client.delete(&**pod)?;
-        context.tell(
-            set,
-            "SuccessfulDelete",
-            &format!("Deleted pod: {}", pod.name()),
-        );
+        pods::delete(context, set, pod)?;
     }
     Ok(())
 }
@@ -101,63 +89,52 @@ fn create(context: &Context<'_>, set: &ReplicaSet) -> Result<(), Status> {
     let template = set.spec.template.clone().unwrap_or_default();
     let mut pod = pods::from_template(&template, set.namespace(), ownership::reference(set));
     pod.metadata.generate_name = Some(format!("{}-", set.name()));
-    match context.client.create(&pod) {
-        Ok(pod) => {
-            context.tell(
-                set,
-                "SuccessfulCreate",
-                &format!("Created pod: {}", pod.name()),
-            );
-            Ok(())
-        }
-        Err(status) => {
-            if !status.is_terminating_namespace() {
-                context.warn(set, "FailedCreate", &format!("Error creating: {status}"));
-            }
-            Err(status)
-        }
-    }
+    pods::create(context, set, &pod)
 }
 
-/// What is worth least is deleted first: without a node, not running, not ready, beside many of its
-/// siblings, restarted often, new.
-fn value_of(
-    pod: &Pod,
-    siblings: &[Arc<Pod>],
-) -> (
-    bool,
-    bool,
-    bool,
-    i64,
-    Reverse<usize>,
-    Reverse<i32>,
-    Reverse<Option<Time>>,
-) {
-    let node = pods::node(pod);
-    let on_same_node = siblings
-        .iter()
-        .filter(|other| pods::node(other) == node)
-        .count();
-    let cost = pod.metadata.annotations.as_ref();
-    let cost = cost.and_then(|it| it.get("controller.kubernetes.io/pod-deletion-cost"));
-    let containers = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.container_statuses.as_ref());
-    let restarts = containers
-        .into_iter()
-        .flatten()
-        .map(|container| container.restart_count)
-        .sum();
-    (
-        node.is_some(),
-        pods::phase(pod) == "Running",
-        pods::is_ready(pod),
-        cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
-        Reverse(on_same_node),
-        Reverse(restarts),
-        Reverse(pod.metadata.creation_timestamp.clone()),
-    )
+/// What a pod is worth, by its fields from the first to the last: the least is deleted first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Worth {
+    has_node: bool,
+    runs: bool,
+    ready: bool,
+    /// As its annotation says.
+    cost: i64,
+    siblings_beside: Reverse<usize>,
+    restarts: Reverse<i32>,
+    created: Reverse<Option<Time>>,
+}
+
+impl Worth {
+    fn of(pod: &Pod, siblings: &[Arc<Pod>]) -> Self {
+        let node = pods::node(pod);
+        let beside = siblings
+            .iter()
+            .filter(|other| pods::node(other) == node)
+            .count();
+        let cost = pod
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(DELETION_COST));
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.container_statuses.as_ref());
+        let restarts = statuses
+            .into_iter()
+            .flatten()
+            .map(|container| container.restart_count);
+        Self {
+            has_node: node.is_some(),
+            runs: pods::phase(pod) == "Running",
+            ready: pods::is_ready(pod),
+            cost: cost.and_then(|cost| cost.parse().ok()).unwrap_or(0),
+            siblings_beside: Reverse(beside),
+            restarts: Reverse(restarts.sum()),
+            created: Reverse(pod.metadata.creation_timestamp.clone()),
+        }
+    }
 }
 
 fn update_status(

@@ -14,7 +14,6 @@ use super::{Context, Controller, Item, ownership, pods, revisions};
 use crate::apiserver::{
     kinds::Kind,
     registry::{PODS, Resource, STATEFUL_SETS},
-    selector::LabelSelector,
     status::Status,
     store::Change,
 };
@@ -35,12 +34,7 @@ impl Controller for StatefulSets {
     }
 
     fn concerned(&self, context: &Context<'_>, change: &Change) -> Vec<Item> {
-        match change.object.resource().kind {
-            "Pod" => ownership::concerned_by_pod::<StatefulSet>(context, change, |set| {
-                LabelSelector::try_from(&set.spec.selector).ok()
-            }),
-            _ => vec![Item::of(change)],
-        }
+        ownership::concerned::<StatefulSet>(context, change)
     }
 
     fn reconcile(
@@ -52,15 +46,12 @@ impl Controller for StatefulSets {
         let Some(set) = client.find::<StatefulSet>(&item.key.namespace, &item.key.name) else {
             return Ok(None);
         };
-        let Ok(selector) = LabelSelector::try_from(&set.spec.selector) else {
-            return Ok(None);
-        };
         let newest = revisions::current(context, &*set, &set.spec.template)?;
         let status = set.status.clone().unwrap_or_default();
         let current = status
             .current_revision
             .unwrap_or_else(|| newest.name().to_owned());
-        let claimed = ownership::claim_pods(context, &*set, &selector)?;
+        let claimed = ownership::claim_pods(context, &*set)?;
         let members = members(&set, claimed);
         if !set.is_terminating() {
             let view = View {
@@ -108,7 +99,7 @@ impl View<'_> {
                 Action::Create(ordinal) => self.create(ordinal)?,
                 Action::Delete(ordinal) => {
                     if let Some(pod) = members.get(&ordinal) {
-                        self.delete(pod)?;
+                        pods::delete(self.context, self.set, pod)?;
                     }
                 }
             }
@@ -160,23 +151,9 @@ impl View<'_> {
             .service_name
             .clone()
             .filter(|it| !it.is_empty());
-        pod.metadata.name = Some(name.clone());
+        pod.metadata.name = Some(name);
 
-        let of = format!("Pod {name} in StatefulSet {}", self.set.name());
-        match self.context.client.create(&pod) {
-            Ok(_) => {
-                let message = format!("create {of} successful");
-                self.context.tell(self.set, "SuccessfulCreate", &message);
-                Ok(())
-            }
-            Err(status) => {
-                if !status.is_terminating_namespace() {
-                    let message = format!("create {of} failed error: {status}");
-                    self.context.warn(self.set, "FailedCreate", &message);
-                }
-                Err(status)
-            }
-        }
+        pods::create(self.context, self.set, &pod)
     }
 
     /// Pods that a partition holds back are made of the revision that the set comes from.
@@ -193,14 +170,6 @@ impl View<'_> {
                 self.newest.name().to_owned(),
             )),
         }
-    }
-
-    fn delete(&self, pod: &Pod) -> Result<(), Status> {
-        self.context.client.delete(pod)?;
-        let (name, set) = (pod.name(), self.set.name());
-        let message = format!("delete Pod {name} in StatefulSet {set} successful");
-        self.context.tell(self.set, "SuccessfulDelete", &message);
-        Ok(())
     }
 }
 

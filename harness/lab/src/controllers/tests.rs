@@ -796,6 +796,10 @@ fn the_owned_go_after_the_owner_before_it_or_stay() {
         workload("web", "web:1", json!({"replicas": 2})),
     );
     cluster.run();
+    assert_eq!(dependents(&cluster), (1, 2));
+    let adopted = &cluster.list::<ReplicaSet>()[0];
+    let owner = ownership::controller(&adopted.metadata).unwrap();
+    assert_eq!(owner.uid, cluster.find::<Deployment>("web").unwrap().uid());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as SentOptions;
 use serde_json::{Value, json};
 
-use super::{Call, subresources};
+use super::{Call, show, subresources};
 use crate::apiserver::{
     managed::OnConflict,
     object::{Key, Object},
@@ -111,7 +111,7 @@ pub(super) async fn change(
             }
         }
     };
-    show_written(call, &written, &parts)
+    show::written(call, &written, &parts)
 }
 
 pub(super) fn write_options<'a>(call: &Call, manager: &'a str) -> Result<WriteOptions<'a>, Status> {
@@ -144,7 +144,7 @@ pub(super) fn get(
 ) -> Result<Response<Body>, Status> {
     check_version(call)?;
     let object = call.server.rest.get(resource, &key(path))?;
-    show(call, StatusCode::OK, &object, parts)
+    show::object(call, StatusCode::OK, &object, parts)
 }
 
 fn list(
@@ -164,7 +164,7 @@ fn list(
         .server
         .rest
         .list(resource, path.namespace.as_deref(), &filter);
-    show_list(call, resource, &snapshot, parts)
+    show::list(call, resource, &snapshot, parts)
 }
 
 fn watch(
@@ -178,7 +178,7 @@ fn watch(
         let by_name = format!("metadata.name={name}").parse();
         filter.fields = by_name.map_err(|error| Status::bad_request(format!("{error}")))?;
     }
-    let shape = (Format::negotiate(&parts.headers)?, include(call)?);
+    let shape = (Format::negotiate(&parts.headers)?, show::include(call)?);
     let request = WatchRequest::new(path.namespace.clone(), filter, shape, &call.query)?;
     let (rest, stop) = (Arc::clone(&call.server.rest), call.server.stop.clone());
     Ok(respond::stream(watch::follow(
@@ -204,7 +204,7 @@ fn create(
         .server
         .rest
         .create(resource, namespace, value, &options)?;
-    show_written(call, &written, parts)
+    show::written(call, &written, parts)
 }
 
 fn delete(
@@ -224,14 +224,20 @@ fn delete(
             version: rest.store.version(),
             objects,
         };
-        return show_list(call, resource, &snapshot, parts);
+        return show::list(call, resource, &snapshot, parts);
     }
     match rest.delete(resource, &key(path), &options)? {
         Deleted::Now(object) if resource.kind != "Pod" => {
             let success = status::success(resource, object.name(), object.uid());
-            Ok(respond::value(StatusCode::OK, &success, plain(parts)?))
+            Ok(respond::value(
+                StatusCode::OK,
+                &success,
+                Format::of_plain(&parts.headers)?,
+            ))
         }
-        Deleted::Now(object) | Deleted::Later(object) => show(call, StatusCode::OK, &object, parts),
+        Deleted::Now(object) | Deleted::Later(object) => {
+            show::object(call, StatusCode::OK, &object, parts)
+        }
     }
 }
 
@@ -272,100 +278,11 @@ async fn answer_review(
     let value = receive::object(&parts.headers, &receive::read(body).await?)?;
     let server = &call.server;
     let answer = review.answer(&server.rest, &server.tokens, &call.user, value)?;
-    Ok(respond::value(StatusCode::CREATED, &answer, plain(&parts)?))
-}
-
-fn show_written(call: &Call, written: &Written, parts: &Parts) -> Result<Response<Body>, Status> {
-    let code = if written.created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
-    let mut response = show(call, code, &written.object, parts)?;
-    respond::warn(&mut response, &written.warnings);
-    Ok(response)
-}
-
-fn show(
-    call: &Call,
-    code: StatusCode,
-    object: &Object,
-    parts: &Parts,
-) -> Result<Response<Body>, Status> {
-    let format = Format::negotiate(&parts.headers)?;
-    Ok(match format {
-        Format::Json => respond::json(code, object.json()),
-        Format::Yaml => respond::value(code, object.value(), format),
-        Format::Metadata => respond::value(code, &table::metadata_only(object.value()), format),
-        Format::Table => {
-            let version = json!({"resourceVersion": object.version().to_string()});
-            let (resource, now) = (object.resource(), Timestamp::now());
-            let table = table::render(resource, [object], version, include(call)?, now);
-            respond::value(code, &table, format)
-        }
-    })
-}
-
-fn show_list(
-    call: &Call,
-    resource: &'static Resource,
-    snapshot: &Snapshot,
-    parts: &Parts,
-) -> Result<Response<Body>, Status> {
-    let metadata = json!({"resourceVersion": snapshot.version.to_string()});
-    let format = Format::negotiate(&parts.headers)?;
-    let objects = || snapshot.objects.iter();
-    Ok(match format {
-        Format::Json => respond::json(StatusCode::OK, list_json(resource, snapshot)),
-        Format::Yaml => {
-            let items: Value = objects().map(|object| object.value().clone()).collect();
-            let list = json!({
-                "kind": resource.list_kind(),
-                "apiVersion": resource.api_version(),
-                "metadata": metadata,
-                "items": items,
-            });
-            respond::value(StatusCode::OK, &list, format)
-        }
-        Format::Metadata => {
-            let items: Value = objects()
-                .map(|object| table::metadata_only(object.value()))
-                .collect();
-            let list = json!({
-                "kind": "PartialObjectMetadataList",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": metadata,
-                "items": items,
-            });
-            respond::value(StatusCode::OK, &list, format)
-        }
-        Format::Table => {
-            let rows = objects().map(|object| &**object);
-            let now = Timestamp::now();
-            let table = table::render(resource, rows, metadata, include(call)?, now);
-            respond::value(StatusCode::OK, &table, format)
-        }
-    })
-}
-
-/// A list put together from objects that are already written out.
-fn list_json(resource: &Resource, snapshot: &Snapshot) -> Bytes {
-    let head = json!({
-        "kind": resource.list_kind(),
-        "apiVersion": resource.api_version(),
-        "metadata": {"resourceVersion": snapshot.version.to_string()},
-    });
-    let mut list = BytesMut::from(head.to_string().trim_end_matches('}').as_bytes());
-    // The metadata's own brace went with the last one.
-    list.put_slice(b"},\"items\":[");
-    for (index, object) in snapshot.objects.iter().enumerate() {
-        if index > 0 {
-            list.put_u8(b',');
-        }
-        list.put_slice(&object.json());
-    }
-    list.put_slice(b"]}\n");
-    list.freeze()
+    Ok(respond::value(
+        StatusCode::CREATED,
+        &answer,
+        Format::of_plain(&parts.headers)?,
+    ))
 }
 
 /// Refuses what cannot be promised: a version from the future, or exactly one from the past.
@@ -387,41 +304,6 @@ fn check_version(call: &Call) -> Result<(), Status> {
     }
 }
 
-fn include(call: &Call) -> Result<Include, Status> {
-    respond::include(call.query.get("includeObject"))
-}
-
-fn plain(parts: &Parts) -> Result<Format, Status> {
-    Format::negotiate(&parts.headers).map(|format| match format {
-        Format::Yaml => Format::Yaml,
-        _ => Format::Json,
-    })
-}
-
 fn invalid_patch(why: &str) -> Status {
     Status::unprocessable(format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::apiserver::registry::CONFIG_MAPS;
-
-    #[test]
-    fn a_list_of_written_objects_is_valid_json() {
-        for count in 0..3 {
-            let object = |name| {
-                let value = json!({"metadata": {"name": name}});
-                Arc::new(Object::new(&CONFIG_MAPS, value, 7))
-            };
-            let snapshot = Snapshot {
-                version: 9,
-                objects: (0..count).map(object).collect(),
-            };
-            let list: Value = serde_json::from_slice(&list_json(&CONFIG_MAPS, &snapshot)).unwrap();
-            assert_eq!(list["metadata"]["resourceVersion"], "9");
-            assert_eq!(list["kind"], "ConfigMapList");
-            assert_eq!(list["items"].as_array().unwrap().len(), count);
-        }
-    }
 }

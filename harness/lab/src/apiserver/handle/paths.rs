@@ -44,7 +44,11 @@ pub(super) fn answer(
         [""] => json!({"paths": PATHS}),
         _ => return Err(Status::no_such_path()),
     };
-    Ok(respond::value(StatusCode::OK, &value, plain(headers)?))
+    Ok(respond::value(
+        StatusCode::OK,
+        &value,
+        Format::of_plain(headers)?,
+    ))
 }
 
 const PATHS: [&str; 9] = [
@@ -61,14 +65,6 @@ const PATHS: [&str; 9] = [
 
 fn found(value: Option<Value>) -> Result<Value, Status> {
     value.ok_or_else(Status::no_such_path)
-}
-
-/// Discovery has no tables.
-fn plain(headers: &HeaderMap) -> Result<Format, Status> {
-    Format::negotiate(headers).map(|format| match format {
-        Format::Yaml => Format::Yaml,
-        _ => Format::Json,
-    })
 }
 
 /// `/api` and `/apis`, with everything below them if the client can read that.

@@ -211,13 +211,6 @@ fn validate_ip(address: &str, path: &Path<'_>, problems: &mut Problems) {
             let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
             problems.invalid(path, address, why);
         }
-        Ok(parsed) if parsed.is_loopback() => {
-            problems.invalid(
-                path,
-                address,
-                "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-            );
-        }
         Ok(parsed) if parsed.is_unspecified() => {
             problems.invalid(path, address, "may not be unspecified (0.0.0.0 or ::)");
         }

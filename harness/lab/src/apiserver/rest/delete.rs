@@ -19,6 +19,9 @@ use crate::apiserver::{
 pub(crate) const ORPHAN: &str = "orphan";
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 
+/// The namespaces that a cluster cannot be without.
+const PERMANENT: [&str; 3] = ["default", "kube-public", "kube-system"];
+
 /// What becomes of the objects that the deleted one owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Propagation {
@@ -103,6 +106,10 @@ impl Rest {
         key: &Key,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
+        if resource.kind == "Namespace" && PERMANENT.contains(&key.name.as_str()) {
+            let why = "this namespace may not be deleted";
+            return Err(Status::forbidden(resource, &key.name, why));
+        }
         let _writing = self.write_lock();
         let current = self.get(resource, key)?;
         check_preconditions(&current, options)?;

@@ -155,17 +155,18 @@ fn an_object_needs_a_namespace_that_is_not_leaving() {
         .create(&PODS, "elsewhere", pod("p"), &OPTIONS)
         .unwrap_err();
     assert_eq!(elsewhere.message, "namespaces \"elsewhere\" not found");
-    let key = Key::new("", "default");
-    let deleted = rest
-        .delete(&NAMESPACES, &key, &DeleteOptions::default())
-        .unwrap();
-    assert!(matches!(deleted, Deleted::Later(_)));
-    let status = create(&rest, &PODS, pod("p")).unwrap_err();
+    let delete =
+        |name: &str| rest.delete(&NAMESPACES, &Key::new("", name), &DeleteOptions::default());
+    assert_eq!(delete("default").unwrap_err().reason, "Forbidden");
+    create(&rest, &NAMESPACES, json!({"metadata": {"name": "team"}})).unwrap();
+    assert!(matches!(delete("team").unwrap(), Deleted::Later(_)));
+    let status = rest.create(&PODS, "team", pod("p"), &OPTIONS).unwrap_err();
     assert!(
         status.message.contains("because it is being terminated"),
         "{status}"
     );
 
+    let key = Key::new("", "team");
     let mut namespace = rest.get(&NAMESPACES, &key).unwrap().value().clone();
     assert_eq!(namespace["status"]["phase"], "Terminating");
     assert_eq!(namespace["spec"]["finalizers"], json!([CONTENT_FINALIZER]));
@@ -189,7 +190,7 @@ fn names_are_generated_and_never_taken_twice() {
     assert!(first.name().starts_with("web-") && first.name().len() == 9);
     assert_ne!(first.name(), second.name());
     let again = create(&rest, &PODS, pod(first.name())).unwrap_err();
-    assert!(again.is_already_exists());
+    assert_eq!(again.reason, "AlreadyExists");
 }
 
 #[test]

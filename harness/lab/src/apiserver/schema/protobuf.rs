@@ -164,7 +164,9 @@ fn structure(
             let map = object
                 .entry(*name)
                 .or_insert_with(|| Value::Object(Map::new()));
-            map.as_object_mut().map(|map| map.insert(key, value));
+            if let Some(map) = map.as_object_mut() {
+                map.insert(key, value);
+            }
             continue;
         }
         let value = read(number, &wire, ty, depth)?;
@@ -172,7 +174,9 @@ fn structure(
             let list = object
                 .entry(*name)
                 .or_insert_with(|| Value::Array(Vec::new()));
-            list.as_array_mut().map(|list| list.push(value));
+            if let Some(list) = list.as_array_mut() {
+                list.push(value);
+            }
         } else if !is_unset(shape.name, name, &value) {
             object.insert((*name).to_owned(), value);
         }

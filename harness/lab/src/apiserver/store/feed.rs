@@ -54,7 +54,7 @@ impl Feed {
     pub(crate) async fn changed(&mut self) {
         if self.latest.changed().await.is_err() {
             // The store is gone, and with it the process's reason to be: nothing will ever change.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -9,7 +9,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use super::{Sets, limits, replicas};
+use super::{
+    limits,
+    sets::{Sets, replicas},
+};
 use crate::{
     apiserver::{kinds::Kind, status::Status},
     controllers::{Context, after},
