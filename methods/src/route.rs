@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::laptop::{self, By, Changes};
 use crate::resolver::{self, ClusterNames};
+use crate::split_dns::SplitDns;
 
 /// The method.
 pub(crate) struct Route;
@@ -117,7 +118,7 @@ impl Method for Route {
 
 struct Connected {
     changes: Changes,
-    resolver: resolver::Split,
+    resolver: SplitDns,
 }
 
 #[async_trait]
@@ -137,7 +138,7 @@ impl Connection for Connected {
     async fn close(self: Box<Self>) -> Result<(), MethodError> {
         let Self { changes, resolver } = *self;
         changes.close().await?;
-        resolver.close().await;
+        resolver.shutdown().await;
         Ok(())
     }
 }

@@ -59,7 +59,7 @@ impl Scenario for Dns {
         let dns = workload.dns.map(|address| Target {
             object: Object::ClusterDns,
             hosts: vec![address.to_string()],
-            port: question::PORT,
+            port: inroads_harness::dns::PORT,
         });
         dns.into_iter().collect()
     }

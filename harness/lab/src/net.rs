@@ -189,6 +189,8 @@ pub(crate) fn forward_packets(netns: &Netns) -> Result<(), NetError> {
         // A router on a single LAN would tell hosts to skip it, which hides what is measured.
         ("net.ipv4.conf.all.send_redirects", "0"),
         ("net.ipv4.conf.default.send_redirects", "0"),
+        // A laptop that tries ten closed doors is to hear of each at once, not of one a second.
+        ("net.ipv4.icmp_ratelimit", "0"),
     ];
     for (key, value) in settings {
         netns.sysctl().set(key, value).map_err(failed(key))?;

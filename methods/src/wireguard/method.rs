@@ -21,11 +21,12 @@ use serde_json::json;
 
 use super::gateway::{DRIVER_LINE, MTU};
 use super::{
-    Device, Driver, Offload, OuterSocket, PeerConfig, PrivateKey, PublicKey, Tunnel, TunnelConfig,
+    Device, Driver, Offload, OuterSocket, PeerConfig, PrivateKey, PublicKey, Tunnel, TunnelConfig, TunnelError,
     bring_up,
 };
 use crate::laptop::{self, By, Changes};
 use crate::resolver::{self, ClusterNames};
+use crate::split_dns::SplitDns;
 
 /// The name of the Service, the Deployment and the laptop's interface.
 const NAME: &str = "wireguard";
@@ -45,8 +46,15 @@ const LAPTOP_ADDRESS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 13, 13, 2)
 /// How often the laptop speaks up, so that the way back through NAT stays open (paper §6.5).
 const KEEPALIVE: Duration = Duration::from_secs(25);
 
-/// Longest time for the first handshake.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How long each attempt at the first handshake may take. A lost message is sent again after 5 s (paper
+/// §6.1), which is long for someone who waits; a node port that has just been opened may lose the first.
+const HANDSHAKE_PATIENCE: [Duration; 5] = [
+    Duration::from_millis(300),
+    Duration::from_millis(600),
+    Duration::from_millis(1200),
+    Duration::from_millis(2400),
+    Duration::from_secs(6),
+];
 
 /// The method.
 pub(crate) struct WireGuard;
@@ -229,29 +237,44 @@ async fn open_tunnel(told: &Told, allowed: &[Ipv4Net]) -> Result<Tunnel, MethodE
         ))?;
     let socket = OuterSocket::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), Offload::Auto)
         .map_err(MethodError::while_doing("opening the tunnel's socket"))?;
+    let peer = PeerConfig {
+        public_key: gateway,
+        preshared_key: None,
+        endpoint: Some(told.endpoint),
+        allowed_ips: allowed.iter().copied().map(IpNet::from).collect(),
+        persistent_keepalive: Some(KEEPALIVE),
+    };
     let tunnel = Tunnel::start(TunnelConfig {
         private_key,
         socket,
         device,
-        peers: vec![PeerConfig {
-            public_key: gateway,
-            preshared_key: None,
-            endpoint: Some(told.endpoint),
-            allowed_ips: allowed.iter().copied().map(IpNet::from).collect(),
-            persistent_keepalive: Some(KEEPALIVE),
-        }],
+        peers: vec![peer.clone()],
     })
     .map_err(MethodError::while_doing("starting the tunnel"))?;
-    tunnel
-        .wait_handshake(&gateway, HANDSHAKE_LIMIT)
+    meet(&tunnel, &peer)
         .await
         .map_err(MethodError::while_doing("waiting for the gateway"))?;
     Ok(tunnel)
 }
 
+/// Waits for the first handshake, beginning it anew where an attempt stays unanswered.
+async fn meet(tunnel: &Tunnel, peer: &PeerConfig) -> Result<(), TunnelError> {
+    let [earlier @ .., last] = &HANDSHAKE_PATIENCE;
+    for patience in earlier {
+        match tunnel.wait_handshake(&peer.public_key, *patience).await {
+            Err(TunnelError::NoHandshake { .. }) => {
+                tunnel.remove_peer(&peer.public_key).await?;
+                tunnel.add_peer(peer.clone()).await?;
+            }
+            met => return met,
+        }
+    }
+    tunnel.wait_handshake(&peer.public_key, *last).await
+}
+
 struct Connected {
     changes: Changes,
-    resolver: resolver::Split,
+    resolver: SplitDns,
     tunnel: Tunnel,
     gateway_driver: String,
 }
@@ -283,7 +306,7 @@ impl Connection for Connected {
         } = *self;
         // The routes first: they name the interface, which goes with the tunnel.
         let undone = changes.close().await;
-        resolver.close().await;
+        resolver.shutdown().await;
         let ended = tunnel
             .shutdown()
             .await

@@ -8,14 +8,12 @@ use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use inroads_harness::access::Access;
 use inroads_harness::dial::{Dialer, UdpPath};
+use inroads_harness::dns::{PORT, ResolvConf};
 use inroads_harness::measure::OpError;
 use inroads_harness::scenario::Workload;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-/// The port of DNS (RFC 1035 §4.2).
-pub(super) const PORT: u16 = 53;
 
 /// Longest wait for an answer, without asking again: a lost datagram is an error here.
 pub(super) const LIMIT: Duration = Duration::from_secs(2);
@@ -37,11 +35,8 @@ enum Path {
 pub(super) fn server(dialer: &Dialer, workload: &Workload) -> Result<IpAddr, OpError> {
     match dialer.access() {
         Access::Unmodified => {
-            let text = std::fs::read_to_string("/etc/resolv.conf")?;
-            let mut lines = text
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix("nameserver"));
-            let first = lines.next().and_then(|rest| rest.trim().parse().ok());
+            let conf = ResolvConf::parse(&std::fs::read_to_string("/etc/resolv.conf")?);
+            let first = conf.nameservers.first().copied();
             first.ok_or_else(|| OpError("/etc/resolv.conf names no server".to_owned()))
         }
         _ => workload
