@@ -39,9 +39,10 @@ pub trait Session {
 pub struct Op {
     /// Payload moved, in bytes, headers not counted.
     pub bytes: u64,
-    /// Time to open the connection, where the operation opened one.
+    /// Time to open the connection, where the operation opened one; resolving the name is part of it.
     pub connect: Option<Duration>,
-    /// Time from the request sent to the answer's first byte, where it was looked at.
+    /// Time from the operation's begin to the answer's first byte, where it was looked at. A listener on
+    /// the laptop accepts at once, so this, and not `connect`, tells when the other end was reached.
     pub first_byte: Option<Duration>,
     /// Which of several kinds of operation it was; 0 where there is one kind.
     pub class: usize,

@@ -35,24 +35,26 @@ pub(super) async fn read(stage: &Stage, method: &dyn Method, crew: &mut Crew) ->
     }
 }
 
-/// The figures of the time between two readings, in which `operations` were carried.
+/// The figures of the time between two readings, in which `operations` were carried: CPU time for each of
+/// them, and memory.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of memory and numbers of operations stay far below 2^52"
+)]
 pub(super) fn between(before: Used, after: Used, operations: u64) -> Vec<Reading> {
     let difference = |a: Option<f64>, b: Option<f64>| Some((b? - a?).max(0.0));
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "bytes of memory stay far below 2^52"
-    )]
     let bytes = |count: Option<u64>| count.map(|count| count as f64);
+    let each = |seconds: Option<f64>| Some(seconds? * 1e6 / operations.max(1) as f64);
     let figures = [
         (
             "cpu-laptop",
-            Unit::Seconds,
-            difference(before.laptop_cpu_s, after.laptop_cpu_s),
+            Unit::Microseconds,
+            each(difference(before.laptop_cpu_s, after.laptop_cpu_s)),
         ),
         (
             "cpu-cluster",
-            Unit::Seconds,
-            difference(before.cluster_cpu_s, after.cluster_cpu_s),
+            Unit::Microseconds,
+            each(difference(before.cluster_cpu_s, after.cluster_cpu_s)),
         ),
         ("memory-laptop", Unit::Bytes, bytes(after.laptop_bytes)),
         ("memory-cluster", Unit::Bytes, bytes(after.cluster_bytes)),
@@ -203,6 +205,6 @@ mod tests {
             .map(|reading| reading.metric.as_str())
             .collect();
         assert_eq!(names, ["cpu-laptop", "memory-cluster"]);
-        assert!((readings[0].value - 0.25).abs() < 1e-12);
+        assert!((readings[0].value - 2500.0).abs() < 1e-9, "µs for each of 100 operations");
     }
 }

@@ -118,6 +118,14 @@ fn order(
     }
 }
 
+/// How many operations a load carried in all, where `counted` were in its window: an open loop keeps its
+/// rate from the first moment of the warm-up.
+fn with_warm_up(counted: u64, order: &LoadOrder) -> u64 {
+    let whole = (order.warm_up + order.window).as_micros();
+    let all = u128::from(counted) * whole / order.window.as_micros().max(1);
+    u64::try_from(all).unwrap_or(u64::MAX)
+}
+
 /// One method × scenario × block, while it is measured.
 struct Cell<'a, 'b> {
     engine: &'a Engine<'b>,
@@ -153,7 +161,8 @@ impl Cell<'_, '_> {
             Ok(mut readings) => {
                 if let Some((method, before)) = costed {
                     let after = cost::read(self.stage, method, crew).await;
-                    let operations = readings.first().map_or(0, |reading| reading.count);
+                    let counted = readings.first().map_or(0, |reading| reading.count);
+                    let operations = with_warm_up(counted, &order);
                     readings.extend(cost::between(before, after, operations));
                 }
                 self.take(crew, load, readings);

@@ -35,8 +35,9 @@ pub struct ClosedTally {
     pub connect: Histogram,
     /// Time to the first byte, where operations look at it.
     pub first_byte: Histogram,
-    /// Whether the rate held still before the window began.
-    pub warm: bool,
+    /// By how much the rate of the window's second half differs from that of the first, as a share of
+    /// their mean; absent where too few operations ended to tell.
+    pub drift: Option<f64>,
 }
 
 /// Runs `load` as a closed loop. Must run inside [`on_this_thread`](super::on_this_thread).
@@ -51,10 +52,11 @@ pub async fn closed_loop<L: Load>(load: Rc<L>, plan: ClosedLoop) -> Result<Close
         .map(|session| tokio::task::spawn_local(work(load.clone(), session, shared.clone())))
         .collect();
 
-    let warm = warm_up(&shared.done, plan.warm_up).await;
+    warm_up(&shared.done, plan.warm_up).await;
     let start = clock::now();
     shared.phase.set(Phase::Counting);
-    tokio::time::sleep(plan.window).await;
+    let first_half = rate_during(&shared.done, plan.window / 2).await;
+    let second_half = rate_during(&shared.done, plan.window / 2).await;
     shared.phase.set(Phase::Over);
     for worker in workers {
         worker
@@ -63,7 +65,7 @@ pub async fn closed_loop<L: Load>(load: Rc<L>, plan: ClosedLoop) -> Result<Close
     }
 
     let mut tally = shared.tally.take();
-    tally.warm = warm;
+    tally.drift = drift(first_half, second_half);
     tally.elapsed = shared.last.get().map_or(plan.window, |last| last - start);
     Ok(tally)
 }
@@ -140,9 +142,28 @@ async fn reopen<L: Load>(load: &Rc<L>, shared: &Shared) -> Option<L::Session> {
     None
 }
 
-/// Waits until the rate holds still, at most `limit`, and says whether it did: three slices in a row
-/// within 10% of their mean, each with enough operations to tell.
-async fn warm_up(done: &Cell<u64>, limit: Duration) -> bool {
+/// Operations that ended during a time, and how long it really took.
+async fn rate_during(done: &Cell<u64>, time: Duration) -> (u64, Duration) {
+    let (before, start) = (done.get(), clock::now());
+    tokio::time::sleep(time).await;
+    (done.get() - before, start.elapsed())
+}
+
+/// See [`ClosedTally::drift`].
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn drift(first: (u64, Duration), second: (u64, Duration)) -> Option<f64> {
+    const ENOUGH: u64 = 100;
+    if first.0 + second.0 < ENOUGH {
+        return None;
+    }
+    let rate = |(count, time): (u64, Duration)| count as f64 / time.as_secs_f64();
+    let (first, second) = (rate(first), rate(second));
+    Some((second - first).abs() / f64::midpoint(first, second))
+}
+
+/// Waits until the rate holds still, at most `limit`: three slices in a row within 10% of their mean, each
+/// with enough operations to tell. Whether it then holds still is seen in the window itself.
+async fn warm_up(done: &Cell<u64>, limit: Duration) {
     const SLICES: u32 = 10;
     const ENOUGH: u64 = 20;
     let mut slices = Vec::new();
@@ -158,11 +179,10 @@ async fn warm_up(done: &Cell<u64>, limit: Duration) -> bool {
                     .iter()
                     .all(|slice| slice.abs_diff(mean) * 10 <= mean)
             {
-                return true;
+                return;
             }
         }
     }
-    false
 }
 
 #[cfg(test)]
@@ -237,6 +257,17 @@ mod tests {
         );
         assert_eq!(tally.bytes, tally.ops * 10);
         assert!(tally.elapsed >= PLAN.window);
+    }
+
+    #[test]
+    fn drift_is_a_share_of_the_mean_and_needs_enough_to_tell() {
+        let second = Duration::from_secs(1);
+        assert_eq!(drift((100, second), (100, second)), Some(0.0));
+        let halved = drift((300, second), (100, second)).unwrap();
+        assert!((halved - 1.0).abs() < 1e-9, "{halved}");
+        // A half that took longer is not a faster one.
+        assert_eq!(drift((200, second * 2), (100, second)), Some(0.0));
+        assert_eq!(drift((60, second), (20, second)), None);
     }
 
     #[test]

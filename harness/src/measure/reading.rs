@@ -56,9 +56,11 @@ impl Reading {
         if tally.ops == 0 {
             reading.invalid_reason = Some(reading.nothing(&tally.errors));
         }
-        if !tally.warm {
-            reading.caution =
-                Some("the rate did not hold still before the window began".to_owned());
+        if let Some(drift) = tally.drift.filter(|drift| *drift > DRIFT) {
+            reading.caution = Some(format!(
+                "the rate moved by {:.0}% within the window",
+                drift * 100.0
+            ));
         }
         reading
     }
@@ -140,6 +142,9 @@ impl Reading {
         }
     }
 }
+
+/// By how much the rate may move from the window's first half to its second before the reader is told.
+const DRIFT: f64 = 0.25;
 
 /// How late the generator may wake up, at its 99th percentile, before the reader is told.
 const LATE_US: f64 = 1_000.0;

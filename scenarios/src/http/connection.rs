@@ -4,9 +4,7 @@
 //! requests are ready bytes, and an answer that equals the one checked before needs no parsing. Everything
 //! else is parsed by `httparse`.
 
-use std::time::Duration;
-
-use inroads_harness::clock;
+use inroads_harness::clock::{self, Instant};
 use inroads_harness::dial::Dialer;
 use inroads_harness::measure::OpError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,8 +27,8 @@ pub(super) struct Connection {
 pub(super) struct Answer {
     /// Bytes of its body.
     pub(super) length: u64,
-    /// From the request's end to its first byte.
-    pub(super) first_byte: Duration,
+    /// When its first byte was there.
+    pub(super) first_byte: Instant,
 }
 
 impl Connection {
@@ -87,11 +85,10 @@ impl Connection {
         &mut self,
         mut body: impl FnMut(&[u8]),
     ) -> Result<Answer, OpError> {
-        let asked = clock::now();
         let mut first_byte = None;
         let (head, length) = loop {
             self.fill().await?;
-            first_byte.get_or_insert_with(|| asked.elapsed());
+            first_byte.get_or_insert_with(clock::now);
             if let Some(parsed) = parse_head(&self.buffer[..self.filled])? {
                 break parsed;
             }
@@ -112,7 +109,7 @@ impl Connection {
                 self.filled = 0;
                 return Ok(Answer {
                     length,
-                    first_byte: first_byte.unwrap_or_default(),
+                    first_byte: first_byte.unwrap_or_else(clock::now),
                 });
             }
             (self.filled, start) = (0, 0);

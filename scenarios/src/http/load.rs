@@ -103,11 +103,10 @@ impl Session for OneShotSession {
             return Err(OpError(format!("the answer has {} bytes", answer.length)));
         }
         connection.expect_end().await?;
-        let first_byte = Some(answer.first_byte);
         Ok(Op {
             bytes: answer.length,
             connect: Some(connect),
-            first_byte,
+            first_byte: Some(answer.first_byte - begun),
             ..Op::default()
         })
     }
@@ -154,7 +153,6 @@ impl Session for DownloadSession {
         }
         Ok(Op {
             bytes: answer.length,
-            first_byte: Some(answer.first_byte),
             ..Op::default()
         })
     }

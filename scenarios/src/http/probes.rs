@@ -120,6 +120,7 @@ async fn cluster_ip(dialer: &Dialer, workload: &Workload) -> Attempt {
 /// A datagram goes to the Service's echo server and comes back the same.
 async fn udp_echo(dialer: &Dialer, workload: &Workload) -> Attempt {
     const TRIES: usize = 3;
+    const WAIT: Duration = Duration::from_millis(500);
     let (host, port) = match service_address(workload, "echo-udp") {
         Ok(address) => address,
         Err(error) => return Attempt::fail("the workload", error),
@@ -137,7 +138,7 @@ async fn udp_echo(dialer: &Dialer, workload: &Workload) -> Attempt {
             continue;
         }
         let mut answer = vec![0; 2048];
-        match timeout(AT_ONCE, path.receive(&mut answer)).await {
+        match timeout(WAIT, path.receive(&mut answer)).await {
             Ok(Ok(length)) if answer[..length] == payload => {
                 return Attempt::pass(
                     expected,
