@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use inroads_harness::clock::Stopwatch;
 use inroads_harness::event::{Event, Observer};
-use inroads_harness::run::Verdict;
+use inroads_harness::run::{CAUTION, Verdict};
 
 /// The bar's steps: tenths of a second of the estimate.
 const STEPS_PER_SECOND: f64 = 10.0;
@@ -115,6 +115,10 @@ impl Observer for Progress {
             } => {
                 self.bar
                     .set_message(format!("{method} · {scenario} · {load}"));
+            }
+            // Many in a short run: the table counts them, the report names them.
+            Event::Warned(warning) if warning.kind == CAUTION => {
+                tracing::info!("{}", warning.text);
             }
             Event::Warned(warning) => self.say(&format!("warning: {}", warning.text)),
             Event::Probed(_) => {}

@@ -1,21 +1,16 @@
 //! Putting plain manifests into a cluster, waiting until they are ready, and taking them out again.
 
-use std::net::SocketAddr;
-use std::time::Duration;
+mod applier;
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
-use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-};
+use std::net::SocketAddr;
+
 use kube::config::AuthInfo;
-use kube::runtime::{WatchStreamExt as _, watcher};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::access::Secret;
+pub use applier::Applier;
 
 /// Who we are to server-side apply, and in `app.kubernetes.io/managed-by`.
 pub const MANAGER: &str = "inroads";
@@ -23,7 +18,8 @@ pub const MANAGER: &str = "inroads";
 /// The label that carries the id of the run an object belongs to.
 pub const RUN_LABEL: &str = "inroads.dev/run";
 
-/// The namespace that manifest files name, so that they can be applied by hand as they are.
+/// The namespace that manifest files name, so that they can be applied by hand as they are. Objects outside
+/// of it have names that begin with it and a dash.
 pub const MANIFEST_NAMESPACE: &str = "inroads";
 
 /// A client of the API server at `api` that trusts the authority `ca` (PEM) alone and shows `token`.
@@ -70,202 +66,6 @@ pub fn documents(file: &str, yaml: &str) -> Result<Vec<Value>, KubernetesError> 
             Err(error) => Some(Err(error)),
         })
         .collect()
-}
-
-/// Where and for whom objects are applied.
-#[derive(Clone)]
-pub struct Applier {
-    client: kube::Client,
-    namespace: String,
-    run: String,
-}
-
-impl Applier {
-    /// Applies into `namespace`, labelled as objects of `run`.
-    #[must_use]
-    pub fn new(client: kube::Client, namespace: &str, run: &str) -> Self {
-        Self {
-            client,
-            namespace: namespace.to_owned(),
-            run: run.to_owned(),
-        }
-    }
-
-    /// Makes the namespace, or takes one over that an earlier run of ours left empty-handed.
-    ///
-    /// # Errors
-    /// [`KubernetesError::ForeignNamespace`] where it exists and is not ours.
-    pub async fn namespace(&self) -> Result<(), KubernetesError> {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let name = &self.namespace;
-        let found =
-            api.get_opt(name)
-                .await
-                .map_err(KubernetesError::call("reading", "namespace", name))?;
-        if let Some(namespace) = found {
-            let labels = namespace.metadata.labels.unwrap_or_default();
-            if labels
-                .get("app.kubernetes.io/managed-by")
-                .map(String::as_str)
-                != Some(MANAGER)
-            {
-                return Err(KubernetesError::ForeignNamespace(name.clone()));
-            }
-        }
-        self.apply(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
-            .await
-    }
-
-    /// Applies one object, server-side: moved into the namespace, labelled, forced.
-    ///
-    /// # Errors
-    /// Where the API refuses it; the message names the object.
-    pub async fn apply(&self, mut object: Value) -> Result<(), KubernetesError> {
-        self.adopt(&mut object);
-        let named = Named::of(&object)?;
-        let api = self.api(&named);
-        let parameters = PatchParams::apply(MANAGER).force();
-        let patched = api
-            .patch(&named.name, &parameters, &Patch::Apply(&object))
-            .await;
-        patched.map(drop).map_err(KubernetesError::call(
-            "applying",
-            &named.kind.kind,
-            &named.name,
-        ))
-    }
-
-    /// Waits until the object is ready: a workload's replicas, a job's completion. Other kinds are ready
-    /// as they are.
-    ///
-    /// # Errors
-    /// [`KubernetesError::NotReady`] after `limit`, with what its pods say.
-    pub async fn ready(&self, object: &Value, limit: Duration) -> Result<(), KubernetesError> {
-        let named = Named::of(object)?;
-        if !matches!(
-            named.kind.kind.as_str(),
-            "Deployment" | "StatefulSet" | "DaemonSet" | "Job"
-        ) {
-            return Ok(());
-        }
-        let api = self.api(&named);
-        let changes = watcher(
-            api,
-            watcher::Config::default().fields(&format!("metadata.name={}", named.name)),
-        )
-        .default_backoff()
-        .applied_objects();
-        let became_ready = changes.filter_map(async |object| object.ok().filter(is_ready));
-        let mut became_ready = std::pin::pin!(became_ready);
-        match tokio::time::timeout(limit, became_ready.next()).await {
-            Ok(_) => Ok(()),
-            Err(_elapsed) => Err(KubernetesError::NotReady {
-                what: format!("{}/{}", named.kind.kind.to_lowercase(), named.name),
-                limit_s: limit.as_secs(),
-                said: self.complaints().await,
-            }),
-        }
-    }
-
-    /// Deletes the namespace with all that is in it, and waits until it is gone.
-    ///
-    /// # Errors
-    /// [`KubernetesError::NotGone`] after `limit`.
-    pub async fn delete_namespace(&self, limit: Duration) -> Result<(), KubernetesError> {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let name = &self.namespace;
-        match api.delete(name, &DeleteParams::default()).await {
-            Err(error) if is_not_found(&error) => return Ok(()),
-            other => drop(other.map_err(KubernetesError::call("deleting", "namespace", name))?),
-        }
-        let gone = async {
-            let events = watcher(
-                api,
-                watcher::Config::default().fields(&format!("metadata.name={name}")),
-            );
-            let mut events = std::pin::pin!(events.default_backoff());
-            let mut listed_empty = true;
-            loop {
-                match events.try_next().await {
-                    Ok(Some(watcher::Event::Init)) => listed_empty = true,
-                    Ok(Some(watcher::Event::InitApply(_))) => listed_empty = false,
-                    Ok(Some(watcher::Event::InitDone)) if listed_empty => return,
-                    Ok(Some(watcher::Event::Delete(_)) | None) => return,
-                    _ => {}
-                }
-            }
-        };
-        tokio::time::timeout(limit, gone)
-            .await
-            .map_err(|_elapsed| KubernetesError::NotGone {
-                what: format!("namespace/{name}"),
-                limit_s: limit.as_secs(),
-            })
-    }
-
-    /// Why pods of the namespace are not ready, in the words of their conditions and events.
-    async fn complaints(&self) -> String {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut said = Vec::new();
-        for pod in pods
-            .list(&ListParams::default())
-            .await
-            .into_iter()
-            .flatten()
-        {
-            let status = pod.status.unwrap_or_default();
-            let waiting = status
-                .container_statuses
-                .unwrap_or_default()
-                .into_iter()
-                .find_map(|container| {
-                    let waiting = container.state?.waiting?;
-                    Some(format!(
-                        "{} {}",
-                        waiting.reason.unwrap_or_default(),
-                        waiting.message.unwrap_or_default()
-                    ))
-                });
-            let phase = status.phase.unwrap_or_default();
-            let name = pod.metadata.name.unwrap_or_default();
-            said.push(format!("pod {name}: {}", waiting.unwrap_or(phase).trim()));
-        }
-        let warnings = ListParams::default().fields("type=Warning");
-        for event in events.list(&warnings).await.into_iter().flatten().take(5) {
-            said.push(format!(
-                "event {}: {}",
-                event.reason.unwrap_or_default(),
-                event.message.unwrap_or_default()
-            ));
-        }
-        if said.is_empty() {
-            "it has no pods".to_owned()
-        } else {
-            said.join("; ")
-        }
-    }
-
-    /// Moves an object into our namespace and labels it as ours.
-    fn adopt(&self, object: &mut Value) {
-        rename_namespace(object, &self.namespace);
-        let labels = json!({ "app.kubernetes.io/managed-by": MANAGER, RUN_LABEL: self.run });
-        let metadata = &mut object["metadata"];
-        if !metadata["labels"].is_object() {
-            metadata["labels"] = json!({});
-        }
-        if let (Some(into), Some(from)) = (metadata["labels"].as_object_mut(), labels.as_object()) {
-            into.extend(from.clone());
-        }
-    }
-
-    fn api(&self, named: &Named) -> Api<DynamicObject> {
-        let resource = ApiResource::from_gvk(&named.kind);
-        match &named.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        }
-    }
 }
 
 /// The API could not be used, or did not do what was asked.
@@ -349,89 +149,6 @@ pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// What names an object.
-struct Named {
-    kind: GroupVersionKind,
-    name: String,
-    namespace: Option<String>,
-}
-
-impl Named {
-    fn of(object: &Value) -> Result<Self, KubernetesError> {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Head {
-            api_version: String,
-            kind: String,
-            metadata: Metadata,
-        }
-        #[derive(serde::Deserialize)]
-        struct Metadata {
-            name: String,
-            namespace: Option<String>,
-        }
-        let head = Head::deserialize(object).map_err(|error| KubernetesError::Manifest {
-            file: object["metadata"]["name"]
-                .as_str()
-                .unwrap_or("an object")
-                .to_owned(),
-            document: 0,
-            reason: error.to_string(),
-        })?;
-        let (group, version) = head
-            .api_version
-            .split_once('/')
-            .unwrap_or(("", &head.api_version));
-        Ok(Self {
-            kind: GroupVersionKind::gvk(group, version, &head.kind),
-            name: head.metadata.name,
-            namespace: head.metadata.namespace,
-        })
-    }
-}
-
-/// Puts our namespace in the place of the one that manifest files name.
-fn rename_namespace(object: &mut Value, namespace: &str) {
-    match object {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                if key == "namespace" && value == MANIFEST_NAMESPACE {
-                    *value = Value::from(namespace);
-                } else {
-                    rename_namespace(value, namespace);
-                }
-            }
-        }
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| rename_namespace(item, namespace)),
-        _ => {}
-    }
-}
-
-/// Whether a workload's status says that all it asks for is there, in its present generation.
-fn is_ready(object: &DynamicObject) -> bool {
-    let (spec, status) = (&object.data["spec"], &object.data["status"]);
-    if status["observedGeneration"].as_i64() < object.metadata.generation {
-        return false;
-    }
-    if let Some(wanted) = spec["completions"].as_u64() {
-        return status["succeeded"].as_u64() >= Some(wanted);
-    }
-    let wanted = spec["replicas"]
-        .as_u64()
-        .or_else(|| status["desiredNumberScheduled"].as_u64());
-    let ready = status["readyReplicas"]
-        .as_u64()
-        .or_else(|| status["numberReady"].as_u64())
-        .unwrap_or(0);
-    let updated = status["updatedReplicas"]
-        .as_u64()
-        .or_else(|| status["updatedNumberScheduled"].as_u64())
-        .unwrap_or(ready);
-    wanted.is_some_and(|wanted| ready >= wanted && updated >= wanted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -453,38 +170,5 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("`x.yaml`, document 1"), "{error}");
-    }
-
-    #[test]
-    fn the_namespace_is_changed_wherever_the_manifest_names_it() {
-        let mut object = json!({
-            "metadata": { "namespace": "inroads" },
-            "subjects": [{ "kind": "ServiceAccount", "namespace": "inroads" }, { "namespace": "other" }],
-        });
-        rename_namespace(&mut object, "mine");
-        assert_eq!(object["metadata"]["namespace"], "mine");
-        assert_eq!(object["subjects"][0]["namespace"], "mine");
-        assert_eq!(object["subjects"][1]["namespace"], "other");
-    }
-
-    #[test]
-    fn an_older_generation_or_revision_is_not_ready() {
-        let deployment = |seen: i64, updated: u64| -> DynamicObject {
-            serde_json::from_value(json!({
-                "metadata": { "name": "web", "generation": 2 },
-                "spec": { "replicas": 2 },
-                "status": { "observedGeneration": seen, "readyReplicas": 2, "updatedReplicas": updated },
-            }))
-            .unwrap()
-        };
-        assert!(is_ready(&deployment(2, 2)));
-        assert!(
-            !is_ready(&deployment(1, 2)),
-            "the controller has not seen the new generation"
-        );
-        assert!(
-            !is_ready(&deployment(2, 1)),
-            "one pod is still of the old revision"
-        );
     }
 }

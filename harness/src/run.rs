@@ -343,6 +343,9 @@ pub enum ClaimVerdict {
     NotShown,
 }
 
+/// The kind of a warning about a figure that may be used all the same.
+pub const CAUTION: &str = "caution";
+
 /// Something a reader must know before trusting the figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {

@@ -116,12 +116,17 @@ impl Stage {
         })
     }
 
-    /// Deletes the namespace with all that is in it.
+    /// Deletes the namespace with all that is in it, and what the run put outside of it.
     ///
     /// # Errors
     /// [`KubernetesError::NotGone`] where something holds it.
     pub async fn strike(&self) -> Result<(), KubernetesError> {
-        self.applier().delete_namespace(DELETE_LIMIT).await
+        let applier = self.applier();
+        let (outside, namespace) = tokio::join!(
+            applier.delete_outside(),
+            applier.delete_namespace(DELETE_LIMIT)
+        );
+        outside.and(namespace)
     }
 
     fn applier(&self) -> Applier {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{Level, Run, Status, Summary, Unit, Verdict};
+use inroads_harness::run::{CAUTION, Level, Run, Status, Summary, Unit, Verdict};
 use inroads_harness::stats::median;
 
 use crate::figures::{figure, ratio};
@@ -165,7 +165,7 @@ fn line(label: &str, cells: impl IntoIterator<Item = String>) -> String {
 fn setup(run: &Run, id: &MethodId) -> String {
     let method = run.methods.iter().find(|method| method.id == *id);
     let ms = method.and_then(|method| method.setup_ms);
-    ms.map_or("not run".to_owned(), |ms| figure(ms / 1e3, Unit::Seconds))
+    ms.map_or("not run".to_owned(), |ms| compact(&figure(ms / 1e3, Unit::Seconds)))
 }
 
 /// How many of the probes that transparency requires pass; those that were not asked count as not passed.
@@ -219,7 +219,7 @@ fn cell(run: &Run, id: &MethodId, row: &Row) -> String {
                 })
                 .filter_map(|m| m.p99)
                 .collect();
-            median(&values).map_or(MISSING.to_owned(), |p99| figure(p99, summary.unit))
+            median(&values).map_or(MISSING.to_owned(), |p99| compact(&figure(p99, summary.unit)))
         }
     }
 }
@@ -256,6 +256,15 @@ fn footing(run: &Run) -> String {
         .collect();
     if !stand_ins.is_empty() {
         writeln!(text, "stand-ins of the lab: {}", stand_ins.join(", "))
+            .expect("writing to a string");
+    }
+    let cautions = run
+        .warnings
+        .iter()
+        .filter(|warning| warning.kind == CAUTION)
+        .count();
+    if cautions > 0 {
+        writeln!(text, "cautions about single figures: {cautions}, see report.md")
             .expect("writing to a string");
     }
     let status = match run.run.status {

@@ -7,7 +7,7 @@ use super::{Crew, Engine, EngineError, Progress, cost};
 use crate::engine::record::Record;
 use crate::event::Event;
 use crate::measure::Reading;
-use crate::run::Measurement;
+use crate::run::{CAUTION, Measurement};
 use crate::scenario::{LoadOrder, LoadSpec, Scenario, Shape, Workload};
 use crate::stage::Stage;
 
@@ -187,14 +187,9 @@ impl Cell<'_, '_> {
     }
 
     fn take(&mut self, crew: &Crew, load: &LoadSpec, readings: Vec<Reading>) {
+        let name = format!("`{}` {} {}", crew.method, self.scenario.id(), load.id);
         let mut taken = Vec::new();
         for reading in readings {
-            let name = format!(
-                "`{}` {} {}",
-                crew.method,
-                self.scenario.id(),
-                reading.metric
-            );
             if let Some(reason) = &reading.invalid_reason {
                 let remedy = "the figure is left out; a lower rate or a longer window may carry it";
                 self.engine.warn(
@@ -207,7 +202,7 @@ impl Cell<'_, '_> {
             if let Some(caution) = &reading.caution {
                 let remedy = "run `--profile standard` or longer, on a quiet machine";
                 self.engine
-                    .warn(self.record, "caution", format!("{name}: {caution}"), remedy);
+                    .warn(self.record, CAUTION, format!("{name}: {caution}"), remedy);
             }
             taken.push(Measurement {
                 method: crew.method.clone(),
