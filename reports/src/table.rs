@@ -165,7 +165,9 @@ fn line(label: &str, cells: impl IntoIterator<Item = String>) -> String {
 fn setup(run: &Run, id: &MethodId) -> String {
     let method = run.methods.iter().find(|method| method.id == *id);
     let ms = method.and_then(|method| method.setup_ms);
-    ms.map_or("not run".to_owned(), |ms| compact(&figure(ms / 1e3, Unit::Seconds)))
+    ms.map_or("not run".to_owned(), |ms| {
+        compact(&figure(ms / 1e3, Unit::Seconds))
+    })
 }
 
 /// How many of the probes that transparency requires pass; those that were not asked count as not passed.
@@ -219,7 +221,9 @@ fn cell(run: &Run, id: &MethodId, row: &Row) -> String {
                 })
                 .filter_map(|m| m.p99)
                 .collect();
-            median(&values).map_or(MISSING.to_owned(), |p99| compact(&figure(p99, summary.unit)))
+            median(&values).map_or(MISSING.to_owned(), |p99| {
+                compact(&figure(p99, summary.unit))
+            })
         }
     }
 }
@@ -264,8 +268,11 @@ fn footing(run: &Run) -> String {
         .filter(|warning| warning.kind == CAUTION)
         .count();
     if cautions > 0 {
-        writeln!(text, "cautions about single figures: {cautions}, see report.md")
-            .expect("writing to a string");
+        writeln!(
+            text,
+            "cautions about single figures: {cautions}, see report.md"
+        )
+        .expect("writing to a string");
     }
     let status = match run.run.status {
         Status::Complete => "",

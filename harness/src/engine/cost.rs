@@ -205,6 +205,9 @@ mod tests {
             .map(|reading| reading.metric.as_str())
             .collect();
         assert_eq!(names, ["cpu-laptop", "memory-cluster"]);
-        assert!((readings[0].value - 2500.0).abs() < 1e-9, "µs for each of 100 operations");
+        assert!(
+            (readings[0].value - 2500.0).abs() < 1e-9,
+            "µs for each of 100 operations"
+        );
     }
 }

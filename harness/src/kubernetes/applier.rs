@@ -180,7 +180,9 @@ impl Applier {
                 };
                 match api.delete(&name, &DeleteParams::default()).await {
                     Err(error) if is_not_found(&error) => {}
-                    other => drop(other.map_err(KubernetesError::call("deleting", &kind.kind, &name))?),
+                    other => {
+                        drop(other.map_err(KubernetesError::call("deleting", &kind.kind, &name))?);
+                    }
                 }
             }
             Ok(())
@@ -381,7 +383,8 @@ mod tests {
         rename_outside(&mut binding, "mine");
         assert_eq!(binding["metadata"]["name"], "mine-forward");
         assert_eq!(binding["roleRef"]["name"], "mine-forward");
-        let mut other = json!({ "metadata": { "name": "inroadsman" }, "roleRef": { "name": "view" } });
+        let mut other =
+            json!({ "metadata": { "name": "inroadsman" }, "roleRef": { "name": "view" } });
         let before = other.clone();
         rename_outside(&mut other, "mine");
         assert_eq!(other, before);

@@ -21,8 +21,8 @@ use serde_json::json;
 
 use super::gateway::{DRIVER_LINE, MTU};
 use super::{
-    Device, Driver, Offload, OuterSocket, PeerConfig, PrivateKey, PublicKey, Tunnel, TunnelConfig, TunnelError,
-    bring_up,
+    Device, Driver, Offload, OuterSocket, PeerConfig, PrivateKey, PublicKey, Tunnel, TunnelConfig,
+    TunnelError, bring_up,
 };
 use crate::laptop::{self, By, Changes};
 use crate::resolver::{self, ClusterNames};

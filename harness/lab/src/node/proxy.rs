@@ -97,7 +97,10 @@ fn stale_flows(before: &[ServedPort], now: &[ServedPort]) -> Vec<ConntrackFilter
     for port in now.iter().filter(udp) {
         if !port.endpoints.is_empty() && served(before, &port.name).is_empty() {
             stale.push(flow().orig_dst(port.cluster_ip).orig_dst_port(port.port));
-            stale.extend(port.node_port.map(|node_port| flow().orig_dst_port(node_port)));
+            stale.extend(
+                port.node_port
+                    .map(|node_port| flow().orig_dst_port(node_port)),
+            );
         }
     }
     stale
