@@ -57,7 +57,7 @@ use tokens::Tokens;
 
 pub use admission::ServiceNetwork;
 pub use tokens::FixedTokens;
-pub use user::Secret;
+pub(crate) use tokens::fresh_token;
 
 /// The version that the API server says it is, unless told otherwise.
 pub const VERSION: &str = "v1.33.0-inroads-lab";

@@ -9,16 +9,17 @@ mod responder;
 mod tests;
 mod watch;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser;
 use hickory_proto::rr::Name;
 use http::StatusCode;
 use inroads_harness::dns::{self, Patience, ResolvConf, Server, Sockets, Upstream};
 use inroads_harness::role::{Role, RoleError, told_to_stop};
 
-use crate::flags::{FlagError, Flags};
 use crate::pages::{self, Page};
 use crate::spec::CLUSTER_DOMAIN;
 use records::Identity;
@@ -33,15 +34,22 @@ pub(crate) const ROLE: Role = Role {
 
 async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
     let settings = Settings::parse(arguments)?;
-    let upstream = match settings.upstream.len() {
+    if settings.conf.is_some() {
+        tracing::info!("`-conf` is for CoreDNS: the flags are all that counts here");
+    }
+    let servers = match settings.upstream {
+        Some(servers) => servers,
+        None => resolvers_of_this_host()?,
+    };
+    let upstream = match servers.len() {
         0 => None,
-        servers => Some(Upstream::new(&settings.upstream, patience(servers))),
+        count => Some(Upstream::new(&servers, patience(count))),
     };
     let dns = Arc::new(ClusterDns::new(settings.domain.clone(), upstream));
     let mut server = Server::start(Sockets::bind(settings.listen)?, dns.clone());
     let ready = pages::listen((Ipv4Addr::UNSPECIFIED, READY_PORT).into()).await?;
     let health = pages::listen((Ipv4Addr::UNSPECIFIED, HEALTH_PORT).into()).await?;
-    tracing::info!(listen = %settings.listen, upstream = ?settings.upstream, "serving DNS");
+    tracing::info!(listen = %settings.listen, upstream = ?servers, "serving DNS");
 
     let client = kube::Client::try_from(kube::Config::incluster()?)?;
     let identity = Identity {
@@ -59,47 +67,59 @@ async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
 }
 
 /// What the role is told on its command line.
-#[derive(Debug)]
+#[derive(Debug, Parser)]
+#[command(name = ROLE.name, about = ROLE.about, no_binary_name = true)]
 struct Settings {
+    /// Where to answer, over UDP and TCP.
+    #[arg(long, default_value_t = ANY)]
     listen: SocketAddr,
+    /// The cluster's domain.
+    #[arg(long, default_value = CLUSTER_DOMAIN, value_parser = parse_domain)]
     domain: Name,
-    upstream: Vec<SocketAddr>,
+    /// Servers to ask for the rest, otherwise those that this host asks. With no value: none.
+    #[arg(long, num_args = 0.., value_parser = parse_server)]
+    upstream: Option<Vec<SocketAddr>>,
+    /// CoreDNS' configuration file, which clusters give their DNS: it is not read.
+    #[arg(long)]
+    conf: Option<PathBuf>,
 }
 
 impl Settings {
-    fn parse(arguments: Vec<String>) -> Result<Self, SettingsError> {
-        let flags = Flags::parse(arguments, &["listen", "domain", "upstream", "conf"])?;
-        if flags.has("conf") {
-            tracing::info!("`-conf` is for CoreDNS: the flags are all that counts here");
-        }
-        let upstream = if flags.has("upstream") {
-            flags.servers("upstream", dns::PORT)?
-        } else {
-            resolvers_of_this_host()?
-        };
-        let domain = flags.value("domain", "a domain", CLUSTER_DOMAIN.to_owned())?;
-        Ok(Self {
-            listen: flags.value("listen", "an address and a port", ANY)?,
-            domain: records::absolute(&domain).ok_or(SettingsError::Domain(domain))?,
-            upstream,
-        })
+    fn parse(arguments: Vec<String>) -> Result<Self, clap::Error> {
+        // CoreDNS is a Go program: one dash is enough for it.
+        let arguments =
+            arguments
+                .into_iter()
+                .map(|argument| match argument.strip_prefix("-conf") {
+                    Some(rest) if rest.is_empty() || rest.starts_with('=') => {
+                        format!("--conf{rest}")
+                    }
+                    _ => argument,
+                });
+        Self::try_parse_from(arguments)
     }
 }
 
-/// The command line, or what it leaves to this host, makes no sense.
-#[derive(Debug, thiserror::Error)]
-enum SettingsError {
-    #[error(transparent)]
-    Flag(#[from] FlagError),
-    #[error("`{0}` is no domain")]
-    Domain(String),
-    #[error("reading `{RESOLV_CONF}`")]
-    Resolver(#[source] std::io::Error),
+fn parse_domain(text: &str) -> Result<Name, String> {
+    records::absolute(text).ok_or_else(|| format!("`{text}` is no domain"))
 }
 
+/// An address, with DNS' port where it has none.
+fn parse_server(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let bare = text
+        .parse()
+        .map(|ip: IpAddr| SocketAddr::new(ip, dns::PORT));
+    bare.or_else(|_| text.parse())
+}
+
+/// Nobody says whom this host asks.
+#[derive(Debug, thiserror::Error)]
+#[error("reading `{RESOLV_CONF}`\n(hint: name the servers with `--upstream`)")]
+struct ResolverError(#[source] std::io::Error);
+
 /// What this host itself asks; in a pod, `dnsPolicy: Default` makes that the node's.
-fn resolvers_of_this_host() -> Result<Vec<SocketAddr>, SettingsError> {
-    let text = std::fs::read_to_string(RESOLV_CONF).map_err(SettingsError::Resolver)?;
+fn resolvers_of_this_host() -> Result<Vec<SocketAddr>, ResolverError> {
+    let text = std::fs::read_to_string(RESOLV_CONF).map_err(ResolverError)?;
     let servers = ResolvConf::parse(&text).nameservers;
     Ok(servers
         .into_iter()

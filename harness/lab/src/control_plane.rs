@@ -49,19 +49,14 @@ pub(crate) fn run(spec: &Path) -> ExitStatus {
 fn try_run(spec: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let spec: ControlPlaneSpec = serde_json::from_slice(&std::fs::read(spec)?)?;
     let outside = TcpListener::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    let secret = |token: &Secret<String>| apiserver::Secret::from(token.expose().clone());
-    let nodes = spec
-        .node_tokens
-        .iter()
-        .map(|(name, token)| (name.clone(), secret(token)));
     let config = apiserver::Config {
         listeners: vec![TcpListener::bind(spec.listen)?, outside],
         identity: Identity::from_pem(&spec.certificate, spec.key.expose()),
         trust: Trust::from_pem(&spec.ca)?,
         tokens: FixedTokens {
-            admin: secret(&spec.admin_token),
-            nodes: nodes.collect(),
-            kubelet: secret(&spec.kubelet_token),
+            admin: spec.admin_token,
+            nodes: spec.node_tokens,
+            kubelet: spec.kubelet_token,
         },
         network: ServiceNetwork {
             cidr: addresses::SERVICES,

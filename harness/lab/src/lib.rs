@@ -13,7 +13,6 @@ mod container;
 mod control_plane;
 mod controllers;
 mod enter;
-mod flags;
 mod host;
 mod lab;
 mod net;

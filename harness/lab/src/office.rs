@@ -11,12 +11,12 @@ mod zones;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use clap::Parser;
 use http::StatusCode;
 use inroads_harness::dns::{self, ListenError, Reply, Responder, Server, Sockets};
 use inroads_harness::role::{Role, RoleError, told_to_stop};
 
 use crate::authority::Request;
-use crate::flags::{FlagError, Flags};
 use crate::pages::{self, Page};
 use crate::spec::{OFFICE_DOMAIN, addresses};
 use asked::Asked;
@@ -30,17 +30,23 @@ pub(crate) const ROLE: Role = Role {
 };
 
 /// What an office is made of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Parser)]
+#[command(name = ROLE.name, about = ROLE.about, no_binary_name = true)]
 pub(crate) struct Settings {
     /// Where it answers DNS.
+    #[arg(long, default_value_t = Self::default().listen)]
     pub(crate) listen: SocketAddr,
     /// Where it shows its pages.
+    #[arg(long, default_value_t = Self::default().web)]
     pub(crate) web: SocketAddr,
     /// Its zone.
+    #[arg(long, default_value_t = Self::default().domain)]
     pub(crate) domain: String,
     /// The address of this server: of its names `intranet`, `dns` and `mail`.
+    #[arg(long, default_value_t = Self::default().address)]
     pub(crate) address: Ipv4Addr,
     /// The address of the name `router`.
+    #[arg(long, default_value_t = Self::default().router)]
     pub(crate) router: Ipv4Addr,
 }
 
@@ -53,20 +59,6 @@ impl Default for Settings {
             address: addresses::OFFICE,
             router: addresses::ROUTER,
         }
-    }
-}
-
-impl Settings {
-    fn parse(arguments: Vec<String>) -> Result<Self, FlagError> {
-        let flags = Flags::parse(arguments, &["listen", "web", "domain", "address", "router"])?;
-        let default = Self::default();
-        Ok(Self {
-            listen: flags.value("listen", "an address and a port", default.listen)?,
-            web: flags.value("web", "an address and a port", default.web)?,
-            domain: flags.value("domain", "a domain", default.domain)?,
-            address: flags.value("address", "an IPv4 address", default.address)?,
-            router: flags.value("router", "an IPv4 address", default.router)?,
-        })
     }
 }
 
@@ -105,7 +97,7 @@ pub(crate) enum OfficeError {
 }
 
 async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
-    let settings = Settings::parse(arguments)?;
+    let settings = Settings::try_parse_from(arguments)?;
     tokio::select! {
         ended = run_office(settings) => Ok(ended?),
         stopped = told_to_stop() => Ok(stopped?),

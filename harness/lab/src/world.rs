@@ -18,6 +18,7 @@ use nlink::netlink::{Connection, Route};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 
+use crate::apiserver::fresh_token;
 use crate::boot::report;
 use crate::control_plane::ControlPlaneSpec;
 use crate::net::{self, NetError};
@@ -222,20 +223,14 @@ impl Credentials {
     fn make() -> Result<Self, pki::Error> {
         Ok(Self {
             authority: Authority::new("inroads lab")?,
-            admin: Secret::new(token()),
+            admin: Secret::new(fresh_token()),
             nodes: NODES
                 .iter()
-                .map(|name| ((*name).to_owned(), Secret::new(token())))
+                .map(|name| ((*name).to_owned(), Secret::new(fresh_token())))
                 .collect(),
-            kubelet: Secret::new(token()),
+            kubelet: Secret::new(fresh_token()),
         })
     }
-}
-
-/// A fresh token of 256 bits.
-fn token() -> String {
-    let bytes: [u8; 32] = rand::random();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Gives a host its network namespace and plugs it into the LAN.

@@ -9,6 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use inroads_harness::access::Secret;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
@@ -23,7 +24,7 @@ use super::{
     registry::{self, SERVICE_ACCOUNTS},
     rest::Rest,
     status::Status,
-    user::{Secret, User},
+    user::User,
 };
 
 const AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
@@ -33,11 +34,17 @@ const SHORTEST: i64 = 600;
 #[derive(Clone, Debug)]
 pub struct FixedTokens {
     /// May do everything.
-    pub admin: Secret,
+    pub admin: Secret<String>,
     /// By node name: what each node's kubelet and kube-proxy show to the API server.
-    pub nodes: BTreeMap<String, Secret>,
+    pub nodes: BTreeMap<String, Secret<String>>,
     /// What the API server shows to kubelets.
-    pub kubelet: Secret,
+    pub kubelet: Secret<String>,
+}
+
+/// 256 random bits, as text.
+pub(crate) fn fresh_token() -> String {
+    let bytes: [u8; 32] = rand::random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) struct Tokens {
@@ -63,8 +70,8 @@ struct Bound {
 impl Tokens {
     pub(crate) fn new(fixed: &FixedTokens) -> Self {
         let nodes = fixed.nodes.iter();
-        let nodes = nodes.map(|(name, token)| (token.reveal().to_owned(), User::node(name)));
-        let admin = (fixed.admin.reveal().to_owned(), User::administrator());
+        let nodes = nodes.map(|(name, token)| (token.expose().clone(), User::node(name)));
+        let admin = (fixed.admin.expose().clone(), User::administrator());
         Self {
             fixed: nodes.chain([admin]).collect(),
             issued: Mutex::default(),
@@ -144,7 +151,7 @@ impl Tokens {
         let bound = find_bound(rest, account, &spec)?;
         let expires = now.saturating_add(SignedDuration::from_secs(seconds));
         let expires = expires.unwrap_or(Timestamp::MAX);
-        let token = Secret::random().reveal().to_owned();
+        let token = fresh_token();
         let issued = Issued {
             account: account.clone(),
             account_uid,
@@ -242,8 +249,11 @@ mod tests {
     }
 
     fn tokens() -> Tokens {
-        let nodes = [("worker-1".to_owned(), Secret::from("node"))].into();
-        let (admin, kubelet) = (Secret::from("admin"), Secret::from("kubelet"));
+        let nodes = [("worker-1".to_owned(), Secret::new("node".to_owned()))].into();
+        let (admin, kubelet) = (
+            Secret::new("admin".to_owned()),
+            Secret::new("kubelet".to_owned()),
+        );
         Tokens::new(&FixedTokens {
             admin,
             nodes,

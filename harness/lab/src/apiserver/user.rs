@@ -1,6 +1,4 @@
-//! Who makes a request, and the secrets that prove it.
-
-use std::fmt;
+//! Who makes a request.
 
 /// An authenticated (or anonymous) user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,45 +56,5 @@ impl User {
 
     pub(crate) fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own == group)
-    }
-}
-
-/// A bearer token. It is shown nowhere.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret(String);
-
-impl Secret {
-    /// 256 random bits.
-    #[must_use]
-    pub fn random() -> Self {
-        Self(format!(
-            "{:032x}{:032x}",
-            rand::random::<u128>(),
-            rand::random::<u128>()
-        ))
-    }
-
-    /// The token itself, to be sent or to be written into a kubeconfig.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(token: String) -> Self {
-        Self(token)
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(token: &str) -> Self {
-        Self(token.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }

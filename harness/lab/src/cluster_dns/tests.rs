@@ -366,14 +366,50 @@ async fn ten_thousand_questions_are_answered_in_time() {
     );
 }
 
+fn settings(text: &str) -> Result<Settings, clap::Error> {
+    Settings::parse(text.split_whitespace().map(str::to_owned).collect())
+}
+
 #[test]
 fn flags_are_understood_and_kubeadms_are_passed_over() {
-    let parse = |text: &str| Settings::parse(text.split_whitespace().map(str::to_owned).collect());
-    let settings =
-        parse("-conf /etc/coredns/Corefile --upstream 192.0.2.1 --domain Example.Org").unwrap();
-    assert_eq!(settings.listen, "0.0.0.0:53".parse().unwrap());
-    assert_eq!(settings.upstream, ["192.0.2.1:53".parse().unwrap()]);
-    assert_eq!(settings.domain, records::absolute("example.org").unwrap());
-    let wrong = parse("--domain ..").unwrap_err();
-    assert_eq!(wrong.to_string(), "`..` is no domain");
+    for conf in [
+        "-conf /etc/coredns/Corefile",
+        "-conf=Corefile",
+        "--conf Corefile",
+    ] {
+        let settings = settings(&format!(
+            "{conf} --upstream 192.0.2.1 192.0.2.2:54 --upstream=::1 --domain Example.Org"
+        ))
+        .unwrap();
+        assert!(settings.conf.is_some());
+        assert_eq!(settings.listen, "0.0.0.0:53".parse().unwrap());
+        let upstream: Vec<String> = settings
+            .upstream
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(upstream, ["192.0.2.1:53", "192.0.2.2:54", "[::1]:53"]);
+        assert_eq!(settings.domain, records::absolute("example.org").unwrap());
+    }
+}
+
+#[test]
+fn no_upstream_and_none_said_are_two_things() {
+    assert_eq!(settings("").unwrap().upstream, None);
+    assert_eq!(settings("--upstream").unwrap().upstream, Some(Vec::new()));
+}
+
+#[test]
+fn wrong_flags_are_named() {
+    for (text, part) in [
+        ("--domain ..", "`..` is no domain"),
+        ("--upstream nowhere", "'nowhere' for '--upstream"),
+        ("--listen 53", "'53' for '--listen"),
+        ("-config x", "'-c'"),
+        ("--lisen x", "'--listen'"),
+    ] {
+        let error = settings(text).unwrap_err().to_string();
+        assert!(error.contains(part), "{text}: {error}");
+    }
 }

@@ -131,7 +131,7 @@ async fn page(server: SocketAddr, path: &str) -> std::io::Result<String> {
 
 #[test]
 fn flags_replace_the_labs_own_office() {
-    let parse = |text: &str| Settings::parse(text.split_whitespace().map(str::to_owned).collect());
+    let parse = |text: &str| Settings::try_parse_from(text.split_whitespace());
     let settings =
         parse("--listen 127.0.0.1:5353 --domain example.test --address 10.0.0.5").unwrap();
     assert_eq!(settings.listen.port(), 5353);

@@ -3,8 +3,9 @@
 use std::{net::TcpListener, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use inroads_harness::access::Secret;
 use inroads_lab::{
-    apiserver::{Config, FixedTokens, Secret, ServiceNetwork, VERSION, run},
+    apiserver::{Config, FixedTokens, ServiceNetwork, VERSION, run},
     pki::{Authority, Trust},
 };
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -47,9 +48,9 @@ impl Cluster {
             identity: authority.issue_api_server([]).unwrap(),
             trust: authority.trust().clone(),
             tokens: FixedTokens {
-                admin: Secret::from(ADMIN),
-                nodes: [(NODE.to_owned(), Secret::from(NODE_TOKEN))].into(),
-                kubelet: Secret::from(crate::kubelet::TOKEN),
+                admin: Secret::new(ADMIN.to_owned()),
+                nodes: [(NODE.to_owned(), Secret::new(NODE_TOKEN.to_owned()))].into(),
+                kubelet: Secret::new(crate::kubelet::TOKEN.to_owned()),
             },
             network: ServiceNetwork::default(),
             advertise: "192.0.2.1:6443".parse().unwrap(),

@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as SentOptions;
-use serde_json::{Value, json};
 
 use super::{Call, show, subresources};
 use crate::apiserver::{
     managed::OnConflict,
-    object::{Key, Object},
+    object::Key,
     receive::{self, Patching},
     registry::{self, Resource},
     respond::{self, Body, Format},
-    rest::{DeleteOptions, Deleted, Filter, Part, Target, WriteOptions, Written},
+    rest::{DeleteOptions, Deleted, Filter, Part, Target, WriteOptions},
     reviews,
     route::ResourcePath,
     status::{self, Status},
     store::Snapshot,
-    table::{self, Include},
     watch::{self, WatchRequest},
 };
 

@@ -13,6 +13,7 @@ use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, BodyStream, Limited};
 use hyper::body::Incoming;
+use inroads_harness::access::Secret;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
@@ -32,7 +33,6 @@ use crate::apiserver::{
     rest::Rest,
     route::Query,
     status::Status,
-    user::Secret,
 };
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ const TUNNELLED_SPDY: &str = "SPDY/3.1+portforward.k8s.io";
 /// How kubelets are reached.
 pub(crate) struct Kubelets {
     tls: TlsConnector,
-    token: Secret,
+    token: Secret<String>,
     pub(crate) tunnels: Tunnels,
 }
 
@@ -55,7 +55,11 @@ pub(crate) enum Stream {
 }
 
 impl Kubelets {
-    pub(crate) fn new(tls: Arc<rustls::ClientConfig>, token: Secret, tunnels: Tunnels) -> Self {
+    pub(crate) fn new(
+        tls: Arc<rustls::ClientConfig>,
+        token: Secret<String>,
+        tunnels: Tunnels,
+    ) -> Self {
         Self {
             tls: TlsConnector::from(tls),
             token,
@@ -136,7 +140,7 @@ impl Kubelets {
     ) -> Result<Response<Incoming>, Status> {
         let node = rest.get(&NODES, &Key::new("", node))?.typed::<Node>();
         let address = kubelet_address(&node)?;
-        let token = HeaderValue::from_str(&format!("Bearer {}", self.token.reveal()));
+        let token = HeaderValue::from_str(&format!("Bearer {}", self.token.expose()));
         let mut token = token.map_err(|error| Status::internal(error.to_string()))?;
         token.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, token);

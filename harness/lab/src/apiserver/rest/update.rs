@@ -3,19 +3,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    FieldValidation, Mode, Part, Rest, Shaped, Target, WriteOptions, Written, create::Ownership,
-    shape, writer,
+    Mode, Part, Rest, Shaped, Target, WriteOptions, Written, create::Ownership, shape, writer,
 };
-use crate::apiserver::{
-    managed::{self, OnConflict},
-    object::Object,
-    patch::Patch,
-    schema,
-    status::Status,
-};
+use crate::apiserver::{managed, object::Object, patch::Patch, schema, status::Status};
 
 impl Rest {
     /// Replaces an object by what a client sent.
