@@ -5,7 +5,7 @@ use inroads_reports::{SCHEMA_FILE, markdown, read, schema, table};
 
 /// A run with every kind of verdict and cell, and with hostile texts.
 fn sample() -> Run {
-    read(include_str!("sample-run.json")).unwrap()
+    read(include_str!("sample-run.json")).expect("the sample is a result file")
 }
 
 #[test]
