@@ -1,79 +1,48 @@
-//! `/metrics`: what this process costs, in the text format of Prometheus and under the names that the
-//! real API server has for it.
+//! `/metrics` of the API server and of kubelets: what such a process costs, in Prometheus' text format
+//! and under the names that the real ones have for it.
 
+use std::fmt::{Display, Write as _};
 use std::fs;
 
-/// The text; a figure that cannot be read is left out.
-pub(crate) fn render(store_version: u64) -> String {
-    let mut text = String::new();
-    let mut metric = |name: &str, ty: &str, help: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            text += &format!("# HELP {name} {help}\n# TYPE {name} {ty}\n{name} {value}\n");
+use inroads_harness::process_usage::ProcessUsage;
+
+/// The media type of the text.
+pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Figures as text.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// Those of this process. A figure that cannot be read is left out.
+    pub(crate) fn of_this_process() -> Self {
+        let mut metrics = Self::default();
+        if let Ok(used) = ProcessUsage::of_this() {
+            let seconds = used.cpu.as_secs_f64();
+            let about = "Total user and system CPU time spent in seconds.";
+            metrics.add("process_cpu_seconds_total", "counter", about, seconds);
+            let about = "Resident memory size in bytes.";
+            let bytes = used.resident_bytes;
+            metrics.add("process_resident_memory_bytes", "gauge", about, bytes);
         }
-    };
-    let process = Process::read();
-    metric(
-        "process_cpu_seconds_total",
-        "counter",
-        "Total user and system CPU time spent in seconds.",
-        process.as_ref().map(|process| process.cpu_seconds),
-    );
-    metric(
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory size in bytes.",
-        process.as_ref().map(|process| process.resident_bytes),
-    );
-    metric(
-        "process_open_fds",
-        "gauge",
-        "Number of open file descriptors.",
-        count_entries("/proc/self/fd"),
-    );
-    metric(
-        "inroads_apiserver_resource_version",
-        "counter",
-        "The number of changes made to objects.",
-        Some(to_f64(store_version)),
-    );
-    text
-}
-
-struct Process {
-    cpu_seconds: f64,
-    resident_bytes: f64,
-}
-
-impl Process {
-    fn read() -> Option<Self> {
-        let stat = fs::read_to_string("/proc/self/stat").ok()?;
-        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
-        Self::parse(&stat, u64::try_from(ticks).ok()?, u64::try_from(page).ok()?)
+        if let Ok(open) = fs::read_dir("/proc/self/fd") {
+            let about = "Number of open file descriptors.";
+            metrics.add("process_open_fds", "gauge", about, open.count());
+        }
+        metrics
     }
 
-    /// `proc_pid_stat(5)`: the fields after the name, which may itself contain spaces.
-    fn parse(stat: &str, ticks_per_second: u64, page_bytes: u64) -> Option<Self> {
-        let (_, fields) = stat.rsplit_once(')')?;
-        let fields: Vec<_> = fields.split_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        let (user, system, resident) = (field(14)?, field(15)?, field(24)?);
-        Some(Self {
-            cpu_seconds: to_f64(user + system) / to_f64(ticks_per_second),
-            resident_bytes: to_f64(resident * page_bytes),
-        })
+    pub(crate) fn add(&mut self, name: &str, kind: &str, about: &str, value: impl Display) {
+        writeln!(
+            self.0,
+            "# HELP {name} {about}\n# TYPE {name} {kind}\n{name} {value}"
+        )
+        .expect("a string takes any text");
     }
-}
 
-fn count_entries(directory: &str) -> Option<f64> {
-    fs::read_dir(directory)
-        .ok()
-        .map(|entries| to_f64(entries.count() as u64))
-}
-
-/// Exact up to 2^53, which no figure here reaches.
-fn to_f64(number: u64) -> f64 {
-    number as f64
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
 }
 
 #[cfg(test)]
@@ -81,22 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_process_is_read_from_its_stat_line() {
-        let stat = "1 (a b) c) S 1 1 1 0 -1 0 0 0 0 0 250 50 0 0 20 0 9 0 100 1000 512 184 0 0";
-        let process = Process::parse(stat, 100, 4096).unwrap();
-        assert!((process.cpu_seconds - 3.0).abs() < 1e-9);
-        assert!((process.resident_bytes - 2_097_152.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn the_text_names_what_a_method_costs() {
-        let text = render(7);
-        for name in ["process_cpu_seconds_total", "process_resident_memory_bytes"] {
-            assert!(
-                text.lines()
-                    .any(|line| line.starts_with(&format!("{name} "))),
-                "{text}"
-            );
+    fn the_text_has_what_a_process_costs() {
+        let mut metrics = Metrics::of_this_process();
+        metrics.add("more", "counter", "One more.", 7);
+        let text = metrics.into_text();
+        for name in [
+            "process_cpu_seconds_total",
+            "process_resident_memory_bytes",
+            "process_open_fds",
+        ] {
+            let value = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            let value: f64 = value.expect(name).parse().unwrap();
+            assert!(value > 0.0, "{name} {value}");
         }
+        assert!(text.ends_with("# HELP more One more.\n# TYPE more counter\nmore 7\n"));
     }
 }
