@@ -23,6 +23,7 @@ pub mod method;
 
 pub mod plan;
 pub mod probe;
+pub mod process_usage;
 pub mod role;
 pub mod run;
 pub mod scenario;

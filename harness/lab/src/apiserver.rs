@@ -15,7 +15,6 @@ mod field;
 mod handle;
 pub(crate) mod kinds;
 mod managed;
-mod metrics;
 pub(crate) mod object;
 mod openapi;
 pub(crate) mod patch;

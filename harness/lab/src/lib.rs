@@ -15,6 +15,7 @@ mod controllers;
 mod enter;
 mod host;
 mod lab;
+mod metrics;
 mod net;
 mod node;
 mod office;

@@ -14,6 +14,7 @@ use super::protocol::{Answer, Call, MAX_LINE, Order, Reply, Usage};
 use crate::dial::Dialer;
 use crate::ids::MethodId;
 use crate::method::{Connection, Invitation, LaptopNetwork, Method};
+use crate::process_usage::ProcessUsage;
 use crate::scenario::{LoadOrder, Scenario, Workload};
 use crate::{Access, clock, probe};
 
@@ -225,21 +226,11 @@ async fn reach(access: Access, host: &str, port: u16) -> Outcome {
     }
 }
 
-/// CPU time from getrusage(2), peak memory from `VmHWM` of proc(5).
 fn usage() -> Result<Usage, Box<dyn Error + Send + Sync>> {
-    let used = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF)?;
-    let seconds = |time: nix::sys::time::TimeVal| {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "CPU seconds stay far below 2^52"
-        )]
-        let (s, us) = (time.tv_sec() as f64, time.tv_usec() as f64);
-        s + us / 1e6
-    };
-    let kib = u64::try_from(used.max_rss())?;
+    let used = ProcessUsage::of_this()?;
     Ok(Usage {
-        cpu_s: seconds(used.user_time()) + seconds(used.system_time()),
-        peak_bytes: kib * 1024,
+        cpu_s: used.cpu.as_secs_f64(),
+        peak_bytes: used.peak_bytes,
     })
 }
 

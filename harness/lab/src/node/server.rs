@@ -16,6 +16,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::logs::{self, LogOptions};
 use super::{KUBELET_PORT, Node, NodeError, exec, portforward, stats};
+use crate::metrics::Metrics;
 use crate::pki::Identity;
 
 /// A body of any kind.
@@ -91,7 +92,7 @@ async fn answer(node: &Arc<Node>, request: Request<Incoming>) -> Response<Body> 
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     match segments[..] {
         ["healthz"] => plain(StatusCode::OK, "ok"),
-        ["metrics"] => plain(StatusCode::OK, stats::metrics()),
+        ["metrics"] => plain(StatusCode::OK, Metrics::of_this_process().into_text()),
         ["stats", "summary"] => json(&stats::summary(node)),
         ["containerLogs", namespace, pod, container] => {
             let options = LogOptions::parse(request.uri().query().unwrap_or_default());

@@ -8,11 +8,12 @@ use http::{
 use serde_json::{Value, json};
 
 use crate::apiserver::{
-    discovery, metrics, openapi,
+    discovery, openapi,
     respond::{self, Body, Format},
     server::Server,
     status::Status,
 };
+use crate::metrics::{self, Metrics};
 
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
@@ -29,9 +30,12 @@ pub(super) fn answer(
             return Ok(respond::text(StatusCode::OK, "ok"));
         }
         ["metrics"] => {
-            let text = metrics::render(server.rest.store.version());
-            let media_type = "text/plain; version=0.0.4; charset=utf-8";
-            return Ok(respond::bytes(StatusCode::OK, media_type, text.into()));
+            let text = metrics(server.rest.store.version());
+            return Ok(respond::bytes(
+                StatusCode::OK,
+                metrics::MEDIA_TYPE,
+                text.into(),
+            ));
         }
         ["openapi", "v2"] => return Ok(openapi_v2(server, headers)),
         ["openapi", "v3"] => openapi::index(&server.version),
@@ -62,6 +66,18 @@ const PATHS: [&str; 9] = [
     "/readyz",
     "/version",
 ];
+
+fn metrics(store_version: u64) -> String {
+    let mut metrics = Metrics::of_this_process();
+    let about = "The number of changes made to objects.";
+    metrics.add(
+        "inroads_apiserver_resource_version",
+        "counter",
+        about,
+        store_version,
+    );
+    metrics.into_text()
+}
 
 fn found(value: Option<Value>) -> Result<Value, Status> {
     value.ok_or_else(Status::no_such_path)
