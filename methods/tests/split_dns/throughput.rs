@@ -12,6 +12,7 @@ use super::*;
 const SPAN: Duration = Duration::from_millis(600);
 const ROUNDS: usize = 7;
 
+#[expect(clippy::print_stdout, reason = "its figures are its result")]
 pub(super) fn compare() {
     let _links = block_on(async {
         let links = plug_in().await;
