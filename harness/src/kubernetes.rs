@@ -91,11 +91,13 @@ impl Applier {
         }
     }
 
-    /// Makes the namespace, or takes one over that an earlier run of ours left empty-handed.
+    /// Makes the namespace. What an earlier run of ours left is removed first: its pods hold the keys of
+    /// that run, and would keep them.
     ///
     /// # Errors
-    /// [`KubernetesError::ForeignNamespace`] where it exists and is not ours.
-    pub async fn namespace(&self) -> Result<(), KubernetesError> {
+    /// [`KubernetesError::ForeignNamespace`] where it exists and is not ours, and
+    /// [`KubernetesError::NotGone`] where what was left does not go within `limit`.
+    pub async fn namespace(&self, limit: Duration) -> Result<(), KubernetesError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let name = &self.namespace;
         let found =
@@ -111,6 +113,7 @@ impl Applier {
             {
                 return Err(KubernetesError::ForeignNamespace(name.clone()));
             }
+            self.delete_namespace(limit).await?;
         }
         self.apply(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
             .await
@@ -295,7 +298,7 @@ pub enum KubernetesError {
         name: String,
         /// What the API said.
         #[source]
-        source: Box<kube::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An object did not become ready.
     #[error("{what} was not ready within {limit_s} s: {said}")]
@@ -338,8 +341,16 @@ impl KubernetesError {
             doing,
             kind,
             name,
-            source: Box::new(source),
+            source: in_few_words(source),
         }
+    }
+}
+
+/// What the API said. The client's own text repeats it three times, with every field of it.
+fn in_few_words(error: kube::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code).into(),
+        other => other.into(),
     }
 }
 
