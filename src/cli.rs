@@ -82,7 +82,7 @@ pub(crate) struct Bench {
     pub(crate) scenario: Vec<String>,
     #[command(flatten)]
     pub(crate) cluster: ClusterChoice,
-    /// How long and how often to measure: quick (under a minute), standard, thorough
+    /// How long and how often to measure: smoke, quick (under a minute), standard, thorough
     #[arg(long, default_value = "standard")]
     pub(crate) profile: String,
     /// Seed of every random choice, such as the order of methods [default: random]
@@ -114,7 +114,7 @@ pub(crate) struct ClusterChoice {
     #[arg(long, value_name = "WHICH", default_value = "auto")]
     pub(crate) cluster: Which,
     /// The namespace to work in; it is made, and removed afterwards
-    #[arg(long, value_name = "NAME", default_value = "inroads")]
+    #[arg(long, value_name = "NAME", default_value = "inroads", value_parser = label)]
     pub(crate) namespace: String,
 }
 
@@ -139,10 +139,20 @@ impl FromStr for Which {
         {
             ("auto", None) => Ok(Self::Auto),
             ("lab", None) => Ok(Self::Lab),
-            ("lab", Some(name)) if !name.is_empty() => Ok(Self::LabNamed(name.to_owned())),
+            ("lab", Some(name)) => label(name).map(Self::LabNamed),
             _ => Err("this version has `auto`, `lab` and `lab=NAME`".to_owned()),
         }
     }
+}
+
+/// A name of a namespace or of a lab: a label of RFC 1123, as Kubernetes has them.
+fn label(text: &str) -> Result<String, String> {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let whole = text.len() <= 63 && text.chars().all(inner);
+    if whole && !text.is_empty() && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err("a name has up to 63 lower-case letters, digits and `-`, with no `-` at an end".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
@@ -176,7 +186,7 @@ pub(crate) enum Cluster {
 #[derive(Debug, Args)]
 pub(crate) struct LabName {
     /// Its name, to have several
-    #[arg(long, default_value = "inroads")]
+    #[arg(long, default_value = "inroads", value_parser = label)]
     pub(crate) name: String,
 }
 
@@ -227,8 +237,18 @@ mod tests {
     #[test]
     fn a_cluster_is_named_by_its_kind() {
         assert_eq!("lab=x".parse(), Ok(Which::LabNamed("x".to_owned())));
-        for text in ["", "lab=", "minikube", "auto=x"] {
+        for text in ["", "lab=", "lab=../x", "minikube", "auto=x"] {
             assert!(text.parse::<Which>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_that_kubernetes_takes() {
+        for text in ["a", "inroads-2", &"x".repeat(63)] {
+            assert_eq!(label(text).as_deref(), Ok(text));
+        }
+        for text in ["", "Upper", "-a", "a-", "a/b", "a.b", &"x".repeat(64)] {
+            assert!(label(text).is_err(), "{text}");
         }
     }
 }

@@ -83,7 +83,13 @@ impl Engine<'_> {
     /// result, as a warning.
     pub async fn run(&self, id: &str, file: &Path) -> Result<Run, EngineError> {
         let mut record = Record::begin(id, self.plan, self.cluster, self.repertoire, file)?;
-        let stage = Stage::set(self.cluster, &self.plan.namespace, id).await?;
+        let stage = match Stage::set(self.cluster, &self.plan.namespace, id).await {
+            Ok(stage) => stage,
+            Err(error) => {
+                record.finish(Status::Failed)?;
+                return Err(error.into());
+            }
+        };
         let mut crews = Vec::new();
         let outcome = tokio::select! {
             outcome = self.perform(&stage, &mut record, &mut crews) => outcome,

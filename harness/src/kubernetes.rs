@@ -95,7 +95,7 @@ pub enum KubernetesError {
         name: String,
         /// What the API said.
         #[source]
-        source: Box<kube::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An object did not become ready.
     #[error("{what} was not ready within {limit_s} s: {said}")]
@@ -138,8 +138,16 @@ impl KubernetesError {
             doing,
             kind,
             name,
-            source: Box::new(source),
+            source: in_few_words(source),
         }
+    }
+}
+
+/// What the API said. The client's own text repeats it three times, with every field of it.
+fn in_few_words(error: kube::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        kube::Error::Api(status) => format!("{} ({})", status.message, status.code).into(),
+        other => other.into(),
     }
 }
 

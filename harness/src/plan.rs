@@ -226,12 +226,16 @@ mod tests {
 
     #[test]
     fn every_profile_can_be_read_and_grows() {
-        let [quick, standard, thorough] =
-            ["quick", "standard", "thorough"].map(|name| Profile::named(name).unwrap());
+        let [smoke, quick, standard, thorough] =
+            ["smoke", "quick", "standard", "thorough"].map(|name| Profile::named(name).unwrap());
+        assert!(smoke.blocks < quick.blocks && smoke.window < quick.window);
         assert!(quick.blocks < standard.blocks && standard.blocks < thorough.blocks);
         assert!(quick.window < standard.window && standard.window < thorough.window);
         let error = Profile::named("fast").unwrap_err().to_string();
-        assert!(error.contains("`quick`, `standard`, `thorough`"), "{error}");
+        assert!(
+            error.contains("`quick`, `smoke`, `standard`, `thorough`"),
+            "{error}"
+        );
     }
 
     #[test]

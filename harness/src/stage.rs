@@ -37,7 +37,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Makes the namespace and stands in it.
+    /// Makes the namespace and stands in it; what an earlier run left there is removed.
     ///
     /// # Errors
     /// [`KubernetesError::ForeignNamespace`] where it exists and is not ours.
@@ -53,7 +53,7 @@ impl Stage {
             run: run.to_owned(),
             image: cluster.image().to_owned(),
         };
-        stage.applier().namespace().await?;
+        stage.applier().namespace(DELETE_LIMIT).await?;
         Ok(stage)
     }
 

@@ -44,13 +44,11 @@ async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
     let progress = Progress::start();
     let cluster = tokio::select! {
-        cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress) => cluster?,
-        () = interrupted.cancelled() => {
-            // Nothing was measured, so nothing is kept.
-            let _ = std::fs::remove_dir(&folder);
-            return Ok(Exit::Interrupted);
-        }
+        cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress) => cluster,
+        () = interrupted.cancelled() => Err(Exit::Interrupted),
     };
+    // Nothing was measured, so nothing is kept.
+    let cluster = cluster.inspect_err(|_exit| drop(std::fs::remove_dir(&folder)))?;
     let engine = Engine {
         cluster: cluster.as_ref(),
         repertoire: &repertoire,

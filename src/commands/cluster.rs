@@ -33,7 +33,7 @@ async fn up(name: &str, port: u16) -> anyhow::Result<()> {
     let state = state?;
     let kubeconfig = state.kubeconfig()?;
     progress.say(&format!(
-        "lab `{name}` is up after {:.2} s. Use it with\n  kubectl --kubeconfig {} get nodes\n  inroads bench all --cluster lab={name}\nand end it with\n  inroads cluster down",
+        "lab `{name}` is up after {:.2} s. Use it with\n  kubectl --kubeconfig {} get nodes\n  inroads bench all --cluster lab={name}\nand end it with\n  inroads cluster down --name {name}",
         state.ready_after().as_secs_f64(),
         kubeconfig.display(),
     ));
@@ -71,14 +71,18 @@ fn status(name: &str, only_kubeconfig: bool, as_json: bool) -> anyhow::Result<()
             state.kubeconfig()?.display()
         )),
         Status::Absent if only_kubeconfig => {
-            bail!("there is no lab `{name}`\n(hint: start it with `inroads cluster up`)")
+            bail!(
+                "there is no lab `{name}`\n(hint: start it with `inroads cluster up --name {name}`)"
+            )
         }
         Status::Absent => print(&format!("there is no lab `{name}`\n")),
         Status::Dead if only_kubeconfig => {
-            bail!("lab `{name}` has ended\n(hint: start it again with `inroads cluster up`)")
+            bail!(
+                "lab `{name}` has ended\n(hint: start it again with `inroads cluster up --name {name}`)"
+            )
         }
         Status::Dead => print(&format!(
-            "lab `{name}` has ended; `inroads cluster down` removes its files\n"
+            "lab `{name}` has ended; `inroads cluster down --name {name}` removes its files\n"
         )),
     }
 }

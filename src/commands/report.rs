@@ -12,10 +12,10 @@ pub(crate) fn run(arguments: &Report) -> anyhow::Result<()> {
     } else {
         arguments.run.clone()
     };
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("reading `{}`", path.display()))?;
-    let run =
-        inroads_reports::read(&text).with_context(|| format!("reading `{}`", path.display()))?;
+    let reading = || format!("reading `{}`", path.display());
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| reading() + "\n(hint: name a run's folder, `runs/ID`, or its run.json)")?;
+    let run = inroads_reports::read(&text).with_context(reading)?;
     print(&match arguments.format {
         Format::Table => inroads_reports::table(&run),
         Format::Md => inroads_reports::markdown(&run),

@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::check::Finding;
-use crate::spec::{CLUSTER_DOMAIN, LabSpec, NODES, Ready, Report, addresses};
+use crate::spec::{CLUSTER_DOMAIN, LabSpec, NODES, Ready, Report, STAY, addresses};
 use crate::world::{laptop_host, node_address};
 pub use state::{LabState, Status};
 
@@ -62,13 +62,13 @@ impl Lab {
         options: LabOptions,
         progress: impl FnMut(&str),
     ) -> Result<Self, ClusterError> {
-        let spec = spec_of(options, false);
         let said = Arc::new(Mutex::new(VecDeque::new()));
-        let mut child = launch(Stdio::piped())?;
+        let mut command = launch(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn().map_err(failed())?;
         if let Some(stderr) = child.stderr.take() {
             tokio::spawn(listen(stderr, said.clone()));
         }
-        let mut lifeline = tell(&mut child, &spec).await?;
+        let mut lifeline = tell(&mut child, &spec_of(options)).await?;
         lifeline.flush().await.map_err(failed())?;
         let (first, ready) = await_ready(&mut child, &said, progress).await?;
         Self::of(first, ready, Some((child, lifeline)))
@@ -84,18 +84,23 @@ impl Lab {
         progress: impl FnMut(&str),
     ) -> Result<LabState, ClusterError> {
         let place = state::Place::claim(name)?;
-        let spec = spec_of(options, true);
         let log = std::fs::File::create(place.log()).map_err(failed())?;
-        let mut child = launch(Stdio::from(log))?;
-        drop(tell(&mut child, &spec).await?);
-        let said = Arc::default();
-        match await_ready(&mut child, &said, progress).await {
-            Ok((first, ready)) => place.fill(first, ready),
-            Err(error) => {
-                drop(child.kill().await);
-                Err(error)
-            }
+        let mut child = launch(Stdio::from(log)).spawn().map_err(failed())?;
+        let started = async {
+            let mut lifeline = tell(&mut child, &spec_of(options)).await?;
+            let said = Arc::default();
+            let (first, ready) = await_ready(&mut child, &said, progress).await?;
+            let state = place.fill(first, ready)?;
+            // Only what can be found again, and ended, may stay.
+            lifeline.write_all(&[STAY]).await.map_err(failed())?;
+            lifeline.flush().await.map_err(failed())?;
+            Ok(state)
         }
+        .await;
+        if started.is_err() {
+            drop(child.kill().await);
+        }
+        started
     }
 
     /// A lab that is up already; ending this value leaves it as it is.
@@ -236,25 +241,24 @@ impl LabLaptop {
     }
 }
 
-fn spec_of(options: LabOptions, detached: bool) -> LabSpec {
+fn spec_of(options: LabOptions) -> LabSpec {
     LabSpec {
         laptops: options.laptops,
         api_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, options.api_port)),
-        detached,
     }
 }
 
-/// Starts the lab's first process in a group of its own, so that an interrupt at the terminal reaches
-/// the controller alone, which then ends things in order.
-fn launch(stderr: Stdio) -> Result<Child, ClusterError> {
-    Command::new(this_program())
+/// The lab's first process, in a group of its own, so that an interrupt at the terminal reaches the
+/// controller alone, which then ends things in order.
+fn launch(stderr: Stdio) -> Command {
+    let mut command = Command::new(this_program());
+    command
         .args(["lab", "init"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(stderr)
-        .process_group(0)
-        .spawn()
-        .map_err(failed())
+        .process_group(0);
+    command
 }
 
 async fn tell(child: &mut Child, spec: &LabSpec) -> Result<ChildStdin, ClusterError> {

@@ -14,9 +14,11 @@ pub(crate) struct LabSpec {
     pub(crate) laptops: Vec<String>,
     /// Where on this machine's loopback the API server listens; port 0 takes any.
     pub(crate) api_listen: SocketAddr,
-    /// Whether the lab outlives the process that made it.
-    pub(crate) detached: bool,
 }
+
+/// What a lab is told on standard input when it is to outlive the process that made it. Until then it
+/// ends with that process, so that one that dies half-way leaves no lab that nobody knows of.
+pub(crate) const STAY: u8 = b'+';
 
 /// The addresses of a lab. They are the same in every lab: its networks are its own.
 pub(crate) mod addresses {

@@ -26,7 +26,7 @@ use crate::node::{NodeError, NodeSpec};
 use crate::pki::{self, Authority};
 use crate::process::ExitStatus;
 use crate::rootfs::{self, FileError, LAB_DIR, Resolver};
-use crate::spec::{LabSpec, NODES, OFFICE_DOMAIN, Ready, Report, addresses};
+use crate::spec::{LabSpec, NODES, OFFICE_DOMAIN, Ready, Report, STAY, addresses};
 use hosts::{Host, Kind};
 pub(crate) use hosts::{laptop_host, node_address};
 
@@ -89,22 +89,26 @@ pub(crate) fn run(spec: LabSpec, listener: TcpListener) -> ExitStatus {
 }
 
 async fn live(spec: LabSpec, listener: TcpListener) -> Result<(), WorldError> {
-    let detached = spec.detached;
-    let mut world = World::build(spec, listener).await?;
+    let life = async {
+        let mut world = World::build(spec, listener).await?;
+        Err(world.watch().await)
+    };
     tokio::select! {
-        ended = world.watch() => Err(ended),
-        () = lifeline(detached) => Ok(()),
+        ended = life => ended,
+        () = lifeline() => Ok(()),
     }
 }
 
-/// Returns when standard input ends: whoever started the lab is gone, or wants it gone.
-async fn lifeline(detached: bool) {
-    if detached {
-        std::future::pending::<()>().await;
-    }
+/// Returns when standard input ends: whoever started the lab is gone, or wants it gone. Never, once it
+/// has been told [`STAY`].
+async fn lifeline() {
     let mut input = tokio::io::stdin();
-    let mut ignored = [0; 64];
-    while matches!(input.read(&mut ignored).await, Ok(count) if count > 0) {}
+    let mut word = [0; 64];
+    while let Ok(count @ 1..) = input.read(&mut word).await {
+        if word[..count].contains(&STAY) {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// A lab at work.

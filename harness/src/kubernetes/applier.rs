@@ -34,11 +34,13 @@ impl Applier {
         }
     }
 
-    /// Makes the namespace, or takes one over that an earlier run of ours left empty-handed.
+    /// Makes the namespace. What an earlier run of ours left is removed first: its pods hold the keys of
+    /// that run, and would keep them.
     ///
     /// # Errors
-    /// [`KubernetesError::ForeignNamespace`] where it exists and is not ours.
-    pub async fn namespace(&self) -> Result<(), KubernetesError> {
+    /// [`KubernetesError::ForeignNamespace`] where it exists and is not ours, and
+    /// [`KubernetesError::NotGone`] where what was left does not go within `limit`.
+    pub async fn namespace(&self, limit: Duration) -> Result<(), KubernetesError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let name = &self.namespace;
         let found =
@@ -54,6 +56,7 @@ impl Applier {
             {
                 return Err(KubernetesError::ForeignNamespace(name.clone()));
             }
+            self.delete_namespace(limit).await?;
         }
         self.apply(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
             .await

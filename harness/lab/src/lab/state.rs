@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -151,6 +151,7 @@ impl Place {
             });
         }
         let place = Self::of(name)?;
+        private_base()?;
         drop(fs::remove_dir_all(&place.folder));
         fs::DirBuilder::new()
             .recursive(true)
@@ -214,6 +215,25 @@ fn base() -> PathBuf {
         Some(runtime) => runtime.join("inroads"),
         None => std::env::temp_dir().join(format!("inroads-{}", geteuid())),
     }
+}
+
+/// Makes the folder of this user's labs. Where somebody else has put one there first, they could read
+/// tokens, or hand us theirs.
+fn private_base() -> Result<(), ClusterError> {
+    let base = base();
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&base);
+    made.map_err(reading(&base))?;
+    let found = fs::symlink_metadata(&base).map_err(reading(&base))?;
+    if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(ClusterError::Missing {
+        what: format!("`{}` is not this user's alone", base.display()),
+        hint: "remove it, or set XDG_RUNTIME_DIR to a folder of your own".to_owned(),
+    })
 }
 
 fn write_private(path: &Path, text: &[u8]) -> Result<(), ClusterError> {

@@ -22,7 +22,9 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::Command;
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::server::{Body, plain};
 use super::websocket::{self, Socket};
@@ -271,6 +273,12 @@ async fn send_all(
     while let Some(message) = outgoing.recv().await {
         sink.send(message).await?;
     }
+    // Clients take an end without a code for a broken connection, whatever the outcome said.
+    let end = CloseFrame {
+        code: CloseCode::Normal,
+        reason: Utf8Bytes::default(),
+    };
+    sink.send(Message::Close(Some(end))).await?;
     sink.close().await
 }
 
