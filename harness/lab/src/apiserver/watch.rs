@@ -27,6 +27,7 @@ use super::{
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long a watch lasts that names no time.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// What a watch is about, as its request says.
@@ -87,8 +88,10 @@ impl WatchRequest {
             (true, Some(true)) => Bookmarks::WithInitialEnd,
             (true, _) => Bookmarks::Periodic,
         };
+        // No time at all is none named, and more than a clock can count is capped.
         let timeout = query.number("timeoutSeconds")?.map(Duration::from_secs);
-        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let timeout = timeout.filter(|timeout| !timeout.is_zero());
+        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT).min(LONGEST_TIMEOUT);
         Ok(Self {
             namespace,
             filter,
@@ -177,6 +180,10 @@ impl Watch {
                     Some(line) => return Some(line),
                     None => continue,
                 }
+            }
+            // Not left to the wait below, which a resource that always changes never comes to.
+            if self.stop.is_cancelled() || Instant::now() >= self.deadline {
+                return None;
             }
             match self.rest.store.read(&mut self.feed) {
                 Ok(changes) if changes.is_empty() => {}
@@ -452,6 +459,39 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_after_its_time_however_much_changes() {
+        let rest = rest();
+        create(&rest, "a", "one", "0");
+        let mut watch = start(&rest, "timeoutSeconds=1");
+        let mut seen = 0_u32;
+        let reading = async {
+            while watch.next().await.is_some() {
+                seen += 1;
+                label(&rest, "one", &seen.to_string());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), reading)
+            .await
+            .expect("the watch goes on for ever");
+        assert!(seen > 1, "{seen}");
+    }
+
+    #[tokio::test]
+    async fn a_watch_takes_any_time_that_it_is_asked_for() {
+        let rest = rest();
+        create(&rest, "a", "one", "1");
+        for seconds in ["0", "18446744073709551615"] {
+            let mut watch = start(&rest, &format!("timeoutSeconds={seconds}"));
+            assert_eq!(next(&mut watch).await, said("ADDED", "one"));
+            create(&rest, "a", &format!("more-{seconds}"), "1");
+            assert_eq!(next(&mut watch).await.0, "ADDED", "{seconds}");
+            let key = Key::new("a", format!("more-{seconds}"));
+            rest.delete(&CONFIG_MAPS, &key, &DeleteOptions::default())
+                .unwrap();
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Reading container logs as `kubectl logs` asks for them.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -76,14 +78,20 @@ async fn send_lines(
     lines: &mpsc::Sender<Bytes>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut left = options.limit_bytes.unwrap_or(usize::MAX);
-    let mut held = Vec::new();
+    let mut held = VecDeque::new();
     while let Some(line) = next_line(&mut file, options).await? {
-        held.push(line);
+        // Only the end of a log can be known at its end; the rest need not be held.
+        match options.tail {
+            None => send(lines, line, &mut left).await?,
+            Some(tail) => {
+                held.push_back(line);
+                if held.len() > tail {
+                    held.pop_front();
+                }
+            }
+        }
     }
-    let skipped = options
-        .tail
-        .map_or(0, |tail| held.len().saturating_sub(tail));
-    for line in held.drain(skipped..) {
+    for line in held {
         send(lines, line, &mut left).await?;
     }
     while options.follow && left > 0 {
@@ -161,6 +169,8 @@ fn show(entry: &[u8], options: &LogOptions) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
+
     use super::*;
 
     #[test]
@@ -184,6 +194,26 @@ mod tests {
             }),
             None
         );
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_are_the_tail() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let entries: String = (0..5)
+            .map(|number| format!("2026-11-23T06:00:00Z stdout F {number}\n"))
+            .collect();
+        std::fs::write(&path, entries).unwrap();
+        for (query, wanted) in [
+            ("", "0\n1\n2\n3\n4\n"),
+            ("tailLines=2", "3\n4\n"),
+            ("tailLines=0", ""),
+            ("tailLines=9&limitBytes=3", "0\n1"),
+        ] {
+            let log = ContainerLog::new(path.clone());
+            let lines: Vec<Bytes> = read(log, LogOptions::parse(query)).collect().await;
+            assert_eq!(lines.concat(), wanted.as_bytes(), "{query}");
+        }
     }
 
     #[test]

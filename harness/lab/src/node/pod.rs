@@ -130,6 +130,8 @@ struct Worker {
     stop: CancellationToken,
     lives: TaskTracker,
     reported: Option<serde_json::Value>,
+    /// Whether the API could not be told the latest.
+    untold: bool,
 }
 
 impl Worker {
@@ -144,6 +146,7 @@ impl Worker {
             stop: CancellationToken::new(),
             lives: TaskTracker::new(),
             reported: None,
+            untold: false,
         }
     }
 
@@ -198,6 +201,8 @@ impl Worker {
                     return std::ops::ControlFlow::Break(());
                 }
             }
+            // Nothing else may ever happen to this pod.
+            () = tokio::time::sleep(RETRY), if self.untold => self.report().await,
         }
         std::ops::ControlFlow::Continue(())
     }
@@ -253,11 +258,13 @@ impl Worker {
             uid: Some(self.cell.uid.clone()),
             resource_version: None,
         });
-        for _ in 0..5 {
-            match api.delete(&self.cell.name, &now).await {
-                Ok(_) | Err(kube::Error::Api(_)) => return,
-                Err(_) => tokio::time::sleep(RETRY).await,
+        // Nobody else will ever let it be forgotten.
+        while let Err(error) = api.delete(&self.cell.name, &now).await {
+            if is_gone(&error) {
+                return;
             }
+            tracing::warn!(pod = self.cell.name, %error, "letting the API forget a pod");
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -368,6 +375,7 @@ impl Worker {
             return;
         };
         if self.reported.as_ref() == Some(&status) {
+            self.untold = false;
             return;
         }
         let api: Api<Pod> = Api::namespaced(self.node.client.clone(), &self.cell.namespace);
@@ -379,8 +387,14 @@ impl Worker {
             .patch_status(&self.cell.name, &PatchParams::default(), &patch)
             .await
         {
-            Ok(_) => self.reported = Some(status),
-            Err(error) => tracing::debug!(pod = self.cell.name, %error, "reporting a pod's status"),
+            Ok(_) => {
+                self.reported = Some(status);
+                self.untold = false;
+            }
+            Err(error) => {
+                tracing::debug!(pod = self.cell.name, %error, "reporting a pod's status");
+                self.untold = true;
+            }
         }
     }
 }
@@ -391,6 +405,11 @@ enum Group {
     Main,
 }
 
+/// Whether the API says that there is no such pod any more, or another of that name.
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))
+}
+
 /// The name of a pod's link on the node: at most 15 bytes.
 fn port_name(uid: &str) -> String {
     let digits: String = uid
@@ -399,4 +418,26 @@ fn port_name(uid: &str) -> String {
         .take(11)
         .collect();
     format!("veth{digits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_a_pod_that_is_not_there_is_given_up() {
+        for (code, gone) in [
+            (404, true),
+            (409, true),
+            (403, false),
+            (429, false),
+            (503, false),
+        ] {
+            let mut status = Status::failure("no", "No");
+            status.code = code;
+            assert_eq!(is_gone(&kube::Error::Api(Box::new(status))), gone, "{code}");
+        }
+    }
 }

@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::pod::PodCell;
 use super::server::{Body, plain};
@@ -77,7 +78,7 @@ async fn serve(
     let netns = &pod.sandbox.get().ok_or("the pod has no network")?.netns;
     let (mut sink, stream) = socket.split();
     let (messages, outgoing) = mpsc::channel::<Message>(8);
-    let mut writers = Vec::new();
+    let (mut writers, mut readers) = (Vec::new(), Vec::new());
     for (index, port) in ports.iter().enumerate() {
         let data = u8::try_from(2 * index)?;
         for channel in [data, data + 1] {
@@ -91,7 +92,9 @@ async fn serve(
             Ok(connection) => {
                 let (reader, writer) = connection.into_split();
                 writers.push(Some(writer));
-                tokio::spawn(from_pod(reader, data, messages.clone()));
+                let reading = tokio::spawn(from_pod(reader, data, messages.clone()));
+                // A program in the pod that never closes must not keep its connection here.
+                readers.push(AbortOnDropHandle::new(reading));
             }
             Err(error) => {
                 let text = format!(

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 /// While a container has never passed, it is asked this often or more: a real kubelet waits a whole
 /// period between its first questions, which makes every start take that long.
@@ -115,7 +116,8 @@ impl<'a> Asked<'a> {
 
     async fn report_changes(&self, findings: &mpsc::Sender<Finding>) {
         self.initial_delay().await;
-        let (mut ready, mut ever, mut run, mut pause) = (false, false, 0, FIRST_PERIOD);
+        let (mut ready, mut ever, mut run) = (false, false, 0);
+        let mut pause = FIRST_PERIOD.min(self.period);
         loop {
             let passed = self.passes().await;
             run = if passed == ready { 0 } else { run + 1 };
@@ -125,13 +127,9 @@ impl<'a> Asked<'a> {
                     return;
                 }
             }
-            tokio::time::sleep(if ever {
-                self.period
-            } else {
-                pause.min(self.period)
-            })
-            .await;
-            pause *= 2;
+            let pause_now = if ever { self.period } else { pause };
+            tokio::time::sleep(pause_now).await;
+            pause = doubled(pause, self.period);
         }
     }
 
@@ -177,20 +175,19 @@ impl<'a> Asked<'a> {
         else {
             return false;
         };
-        let connection = tokio::spawn(connection);
+        // A question that takes too long is dropped, and its connection with it.
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
         let request = hyper::Request::get(path)
             .header("host", format!("{}:{port}", self.address))
             .header("user-agent", "kube-probe/inroads")
             .body(Empty::<Bytes>::new());
-        let passed = match request {
+        match request {
             Ok(request) => {
                 let answer = sender.send_request(request).await;
                 answer.is_ok_and(|answer| answer.status().as_u16() < 400)
             }
             Err(_) => false,
-        };
-        connection.abort();
-        passed
+        }
     }
 
     /// A port by number, or by the name it has in the container.
@@ -205,5 +202,27 @@ impl<'a> Asked<'a> {
             }
         };
         number.and_then(|number| u16::try_from(number).ok())
+    }
+}
+
+/// Twice as long, but no longer than `limit`: a container may be asked for days.
+fn doubled(pause: Duration, limit: Duration) -> Duration {
+    pause.saturating_mul(2).min(limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_to_the_period_and_no_further() {
+        let period = Duration::from_secs(1);
+        let mut pause = FIRST_PERIOD;
+        for _ in 0..1000 {
+            let next = doubled(pause, period);
+            assert!(next >= pause && next <= period, "{pause:?} {next:?}");
+            pause = next;
+        }
+        assert_eq!(pause, period);
     }
 }
