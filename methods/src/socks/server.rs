@@ -275,6 +275,39 @@ mod tests {
         echo.await.unwrap();
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_datagram_is_lost_between_many_associations() {
+        const CLIENTS: usize = 16;
+        const EACH: u32 = 3000;
+        let (proxy, _serving) = server().await;
+        let target = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = target.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let mut buffer = [0; 64];
+            while let Ok((length, from)) = target.recv_from(&mut buffer).await {
+                target.send_to(&buffer[..length], from).await.unwrap();
+            }
+        });
+        let clients = (0..CLIENTS).map(|client| {
+            tokio::spawn(async move {
+                let mut path = dialer(proxy, "p").udp("127.0.0.1", port).await.unwrap();
+                let mut answer = [0; 64];
+                for number in 0..EACH {
+                    path.send(&number.to_be_bytes()).await.unwrap();
+                    let received = timeout(Duration::from_secs(2), path.receive(&mut answer));
+                    let length = received
+                        .await
+                        .unwrap_or_else(|_| panic!("client {client} lost datagram {number}"))
+                        .unwrap();
+                    assert_eq!(answer[..length], number.to_be_bytes());
+                }
+            })
+        });
+        for client in futures_util::future::join_all(clients).await {
+            client.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn a_closed_port_is_told_from_a_missing_name_and_from_a_wrong_password() {
         let (proxy, _serving) = server().await;
