@@ -3,7 +3,7 @@
 //! It serves the Kubernetes API over TLS from objects in memory: good enough that everything is deployed
 //! through it, by our own harness and by `kubectl`. Its parts, from the outside in: `server` (connections),
 //! `handle` (requests), `rbac` and `tokens` (who may), `rest` (the API's rules), `kinds` (what each kind
-//! means), `store` (the objects). The controllers act on the same `rest`: see [`crate::controllers`].
+//! means), `store` (the objects). The controllers act on the same `rest`: see `crate::controllers`.
 //!
 //! What it is not: durable, replicated, or able to serve a kind that is not in its `registry`.
 

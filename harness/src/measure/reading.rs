@@ -57,7 +57,7 @@ impl Reading {
             reading.invalid_reason = Some(reading.nothing(&tally.errors));
         }
         if let Some(drift) = tally.drift.filter(|drift| *drift > DRIFT) {
-            reading.caution = Some(format!(
+            reading.caution(format!(
                 "the rate moved by {:.0}% within the window",
                 drift * 100.0
             ));
@@ -107,7 +107,7 @@ impl Reading {
             .percentile_us(0.99)
             .filter(|late| *late > LATE_US)
         {
-            reading.caution = Some(format!("the generator itself woke up to {late:.0} µs late"));
+            reading.caution(format!("the generator itself woke up to {late:.0} µs late"));
         }
         reading
     }
@@ -119,6 +119,10 @@ impl Reading {
     }
 
     fn new(metric: &str, unit: Unit, count: u64, value: f64, errors: &Errors) -> Self {
+        let failed = (errors.count > 0).then(|| {
+            let first = errors.first.as_deref().unwrap_or("no reason known");
+            format!("{} operations failed, the first: {first}", errors.count)
+        });
         Self {
             metric: metric.to_owned(),
             unit,
@@ -131,8 +135,16 @@ impl Reading {
             errors: errors.count,
             histogram: None,
             invalid_reason: None,
-            caution: None,
+            caution: failed,
         }
+    }
+
+    /// Adds to what a reader should know.
+    fn caution(&mut self, text: String) {
+        self.caution = Some(match self.caution.take() {
+            Some(before) => format!("{before}; {text}"),
+            None => text,
+        });
     }
 
     fn nothing(&self, errors: &Errors) -> String {

@@ -1,8 +1,9 @@
 //! UDP through the proxy (RFC 1928 §7), on one port for all clients.
 //!
 //! A node port is a single number, so every association shares one socket, and a datagram is attributed
-//! by its source: the first from a new port of a host that has opened an association is that
-//! association's, and it keeps that port. A host without an association is not heard.
+//! by its source: a host may send from as many ports as it has associations open, and one without is not
+//! heard. Which port belongs to which association cannot be told, so when one closes, the port that has
+//! been silent longest goes.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,16 +29,30 @@ pub(super) struct Associations {
 
 #[derive(Default)]
 struct Table {
-    last_id: u64,
-    /// Opened and not yet heard of, oldest first.
-    silent: Vec<(u64, IpAddr)>,
-    /// By the address that their datagrams come from.
-    heard: HashMap<SocketAddr, (u64, mpsc::Sender<Vec<u8>>)>,
+    /// How many associations a host has open.
+    open: HashMap<IpAddr, usize>,
+    /// The ports that are served, by the address that their datagrams come from.
+    heard: HashMap<SocketAddr, Heard>,
+    /// Counts datagrams, to tell who was heard last.
+    clock: u64,
+}
+
+struct Heard {
+    last: u64,
+    queue: mpsc::Sender<Vec<u8>>,
+}
+
+impl Table {
+    fn heard_of(&self, host: IpAddr) -> impl Iterator<Item = (&SocketAddr, &Heard)> {
+        self.heard
+            .iter()
+            .filter(move |(client, _)| client.ip() == host)
+    }
 }
 
 /// An open association: it ends when this is dropped.
 pub(super) struct Association {
-    id: u64,
+    host: IpAddr,
     all: Arc<Associations>,
 }
 
@@ -51,12 +66,9 @@ impl Associations {
 
     /// Opens an association for a client at `host`.
     pub(super) fn open(self: &Arc<Self>, host: IpAddr) -> Association {
-        let mut table = self.table();
-        table.last_id += 1;
-        let id = table.last_id;
-        table.silent.push((id, host));
+        *self.table().open.entry(host).or_default() += 1;
         Association {
-            id,
+            host,
             all: self.clone(),
         }
     }
@@ -78,16 +90,22 @@ impl Associations {
     /// Where the datagrams of `client` go; `None` where it has no association.
     fn queue_of(self: &Arc<Self>, client: SocketAddr) -> Option<mpsc::Sender<Vec<u8>>> {
         let mut table = self.table();
-        if let Some((_, queue)) = table.heard.get(&client) {
-            return Some(queue.clone());
+        table.clock += 1;
+        let last = table.clock;
+        if let Some(heard) = table.heard.get_mut(&client) {
+            heard.last = last;
+            return Some(heard.queue.clone());
         }
-        let place = table
-            .silent
-            .iter()
-            .position(|(_, host)| *host == client.ip())?;
-        let (id, _) = table.silent.remove(place);
+        let open = table.open.get(&client.ip()).copied().unwrap_or(0);
+        if table.heard_of(client.ip()).count() >= open {
+            return None;
+        }
         let (queue, datagrams) = mpsc::channel(QUEUE);
-        table.heard.insert(client, (id, queue.clone()));
+        let heard = Heard {
+            last,
+            queue: queue.clone(),
+        };
+        table.heard.insert(client, heard);
         tokio::spawn(self.clone().serve(client, datagrams));
         Some(queue)
     }
@@ -123,9 +141,21 @@ impl Associations {
 impl Drop for Association {
     fn drop(&mut self) {
         let mut table = self.all.table();
-        table.silent.retain(|(id, _)| *id != self.id);
-        // Dropping the sender ends the task.
-        table.heard.retain(|_, (id, _)| *id != self.id);
+        let left = table.open.get(&self.host).map_or(0, |open| open - 1);
+        if left == 0 {
+            table.open.remove(&self.host);
+        } else {
+            table.open.insert(self.host, left);
+        }
+        if table.heard_of(self.host).count() > left {
+            let silent_longest = table
+                .heard_of(self.host)
+                .min_by_key(|(_, heard)| heard.last);
+            if let Some(client) = silent_longest.map(|(client, _)| *client) {
+                // Dropping the sender ends the task.
+                table.heard.remove(&client);
+            }
+        }
     }
 }
 
@@ -205,5 +235,20 @@ mod tests {
         );
         drop(association);
         assert!(all.queue_of(stranger).is_none(), "it has been closed");
+    }
+
+    #[tokio::test]
+    async fn closing_one_association_of_a_host_leaves_the_busy_ones() {
+        let all = Associations::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let port = |port: u16| SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port));
+        let (first, second) = (all.open(port(0).ip()), all.open(port(0).ip()));
+        // The second's datagram overtakes the first's, and then only one of them goes on.
+        assert!(all.queue_of(port(2)).is_some() && all.queue_of(port(1)).is_some());
+        assert!(all.queue_of(port(2)).is_some());
+        drop(first);
+        assert!(all.queue_of(port(2)).is_some(), "it was heard last");
+        assert!(all.queue_of(port(1)).is_none(), "it was silent longest");
+        drop(second);
+        assert!(all.table().open.is_empty() && all.table().heard.is_empty());
     }
 }
