@@ -75,6 +75,7 @@ fn a_lab_that_stays_is_there_until_it_is_ended() {
     let path = program.ok(&["cluster", "up", "--name", "mine"]);
     let path = Path::new(path.trim());
     assert!(watch.look() > 5, "its namespaces were seen");
+    assert!(!watch.left().is_empty(), "what is left would be seen");
     let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(path).unwrap());
     assert_eq!(mode & 0o077, 0, "the token in it is nobody else's");
 

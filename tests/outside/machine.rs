@@ -113,7 +113,8 @@ impl Watch {
         );
     }
 
-    fn left(&self) -> Vec<String> {
+    /// The processes that are there, by folder and command line.
+    pub(crate) fn left(&self) -> Vec<String> {
         let ours = |process: &Path| {
             self.is_marked(process) || !self.known.is_disjoint(&namespaces_of(process))
         };
