@@ -94,11 +94,12 @@ fn heading(run: &Run) -> String {
         .max()
         .unwrap_or(0);
     format!(
-        "Inroads {} · {} {} · {} · {blocks} blocks · seed {} · {}\n",
+        "Inroads {} · {} {} · {} · {blocks} {} · seed {} · {}\n",
         run.environment.inroads,
         cluster.kind,
         cluster.kubernetes,
         run.run.profile,
+        if blocks == 1 { "block" } else { "blocks" },
         run.run.seed,
         run.run.started_at.strftime("%Y-%m-%d %H:%M UTC"),
     )
