@@ -4,10 +4,14 @@ mod applier;
 
 use std::net::SocketAddr;
 
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use kube::config::AuthInfo;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::Value;
+use tower::{BoxError, ServiceBuilder};
 
 use crate::access::Secret;
 pub use applier::Applier;
@@ -42,7 +46,29 @@ pub fn client(
         token: Some(token.expose().clone().into()),
         ..AuthInfo::default()
     };
-    kube::Client::try_from(config).map_err(KubernetesError::client)
+    let http = https_without_delay(&config)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer().map_err(KubernetesError::client)?)
+        .map_err(BoxError::from)
+        .service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
+
+/// What `kube` makes by itself, but with `TCP_NODELAY`: without it a forwarded request of two small segments
+/// waits 40 ms for a delayed acknowledgement. Go's clients, `kubectl` among them, always set it.
+fn https_without_delay(
+    config: &kube::Config,
+) -> Result<hyper_util::client::legacy::Client<impl Connect + Clone + use<>, Body>, KubernetesError>
+{
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(config.connect_timeout);
+    let tls = config
+        .rustls_https_connector_with_connector(tcp)
+        .map_err(KubernetesError::client)?;
+    Ok(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(tls))
 }
 
 /// Reads the documents of a manifest file.
