@@ -48,6 +48,7 @@ fn roles() -> Vec<Role> {
         },
     ];
     ours.into_iter()
+        .chain(inroads_clusters::roles())
         .chain(inroads_lab::roles())
         .chain(inroads_methods::roles())
         .chain(inroads_scenarios::roles())

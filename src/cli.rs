@@ -43,7 +43,7 @@ pub(crate) enum Command {
     Bench(Bench),
     /// A shell, or one command, on a laptop that a method connects
     Shell(Shell),
-    /// Keep an embedded cluster up, for `kubectl` and for several runs
+    /// Keep a lab or a kind cluster up, for `kubectl` and for several runs
     #[command(subcommand)]
     Cluster(Cluster),
     /// What this machine can run, what it cannot, and why
@@ -51,7 +51,14 @@ pub(crate) enum Command {
     /// The methods, scenarios and profiles there are
     List(List),
     /// Remove what an earlier run may have left behind
-    Clean,
+    Clean(Clean),
+    /// Print the rights that `--cluster context` needs, as manifests
+    Rbac(Rbac),
+    /// Make an image of this program in Docker, for `--agent-image`
+    Image {
+        /// Its name, such as registry.example/inroads-agent:1
+        name: String,
+    },
     /// Render a result file again
     Report(Report),
     /// Print completions for a shell
@@ -91,6 +98,9 @@ pub(crate) struct Bench {
     /// Where the run's folder goes
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) out: PathBuf,
+    /// Leave the kind cluster that was made for this run standing
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Print run.json instead of the table
     #[arg(long)]
     pub(crate) json: bool,
@@ -110,12 +120,42 @@ pub(crate) struct Shell {
 /// Where to work.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClusterChoice {
-    /// The cluster: auto, lab (a fresh one), lab=NAME (one that `cluster up` started)
-    #[arg(long, value_name = "WHICH", default_value = "auto")]
+    /// The cluster: auto (kind if Docker, kind and a node image are here, else a lab), lab or kind (a fresh
+    /// one), lab=NAME or kind=NAME (one that `cluster up` started), context or context=NAME (one that a
+    /// kubeconfig names)
+    #[arg(
+        long,
+        value_name = "WHICH",
+        env = "INROADS_CLUSTER",
+        default_value = "auto"
+    )]
     pub(crate) cluster: Which,
+    #[command(flatten)]
+    pub(crate) kind: KindChoice,
+    /// The kubeconfig of `--cluster context` [default: as kubectl: $KUBECONFIG, ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// An image of this program that the nodes of `--cluster context` can pull; see `inroads image`
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) agent_image: Option<String>,
+    /// Do not ask before writing to a cluster that does not look like one for tests
+    #[arg(long)]
+    pub(crate) yes: bool,
     /// The namespace to work in; it is made, and removed afterwards
     #[arg(long, value_name = "NAME", default_value = "inroads", value_parser = label)]
     pub(crate) namespace: String,
+}
+
+/// How a kind cluster is made.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct KindChoice {
+    /// The configuration of a kind cluster: a file, or default (three nodes), single, dual-stack, ipvs,
+    /// nftables, ha
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) kind_config: Option<String>,
+    /// The image of its nodes [default: one that is here, else kind's own]
+    #[arg(long, value_name = "IMAGE", env = "INROADS_NODE_IMAGE")]
+    pub(crate) node_image: Option<String>,
 }
 
 /// Which cluster.
@@ -127,6 +167,12 @@ pub(crate) enum Which {
     Lab,
     /// A lab that is up.
     LabNamed(String),
+    /// A kind cluster of our own, fresh.
+    Kind,
+    /// A kind cluster of ours that is up.
+    KindNamed(String),
+    /// The cluster of a kubeconfig's context; of the current one, where there is no name.
+    Context(Option<String>),
 }
 
 impl FromStr for Which {
@@ -140,7 +186,16 @@ impl FromStr for Which {
             ("auto", None) => Ok(Self::Auto),
             ("lab", None) => Ok(Self::Lab),
             ("lab", Some(name)) => label(name).map(Self::LabNamed),
-            _ => Err("this version has `auto`, `lab` and `lab=NAME`".to_owned()),
+            ("kind", None) => Ok(Self::Kind),
+            ("kind", Some(name)) => label(name).map(Self::KindNamed),
+            ("context", None) => Ok(Self::Context(None)),
+            ("context", Some(name)) if !name.is_empty() => {
+                Ok(Self::Context(Some(name.to_owned())))
+            }
+            _ => Err(
+                "there are `auto`, `lab`, `lab=NAME`, `kind`, `kind=NAME`, `context` and `context=NAME`"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -157,10 +212,15 @@ fn label(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
-    /// Start an embedded cluster that stays; prints the path of a kubeconfig
+    /// Start a cluster that stays; prints the path of a kubeconfig
     Up {
         #[command(flatten)]
-        name: LabName,
+        name: ClusterName,
+        /// What to start
+        #[arg(long, value_enum, default_value_t = Engine::Lab)]
+        cluster: Engine,
+        #[command(flatten)]
+        kind: KindChoice,
         /// The port of this machine's loopback for the API server; 0 takes any
         #[arg(long, default_value_t = 0)]
         port: u16,
@@ -168,12 +228,12 @@ pub(crate) enum Cluster {
     /// End it
     Down {
         #[command(flatten)]
-        name: LabName,
+        name: ClusterName,
     },
     /// Whether it is up, and where
     Status {
         #[command(flatten)]
-        name: LabName,
+        name: ClusterName,
         /// Print the path of the kubeconfig and nothing else
         #[arg(long, conflicts_with = "json")]
         kubeconfig: bool,
@@ -183,8 +243,47 @@ pub(crate) enum Cluster {
     },
 }
 
+/// What carries a cluster that stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Engine {
+    /// The embedded one
+    Lab,
+    /// kind: Kubernetes in Docker
+    Kind,
+}
+
 #[derive(Debug, Args)]
-pub(crate) struct LabName {
+pub(crate) struct Clean {
+    /// Also remove what runs have left in this cluster: context or context=NAME
+    #[arg(long, value_name = "WHICH", value_parser = context)]
+    pub(crate) cluster: Option<Which>,
+    /// Its kubeconfig [default: as kubectl]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The namespace that the runs were told to use
+    #[arg(long, value_name = "NAME", default_value = "inroads", value_parser = label)]
+    pub(crate) namespace: String,
+}
+
+fn context(text: &str) -> Result<Which, String> {
+    match text.parse()? {
+        which @ Which::Context(_) => Ok(which),
+        _ => Err("only `context` and `context=NAME`: the others go with their runs".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rbac {
+    /// The namespace that runs will use; the manifests make it
+    #[arg(long, value_name = "NAME", default_value = "inroads", value_parser = label)]
+    pub(crate) namespace: String,
+    /// Without the right to read nodes' metrics, which only the cost of methods needs
+    #[arg(long)]
+    pub(crate) no_cost: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClusterName {
     /// Its name, to have several
     #[arg(long, default_value = "inroads", value_parser = label)]
     pub(crate) name: String,
@@ -237,7 +336,12 @@ mod tests {
     #[test]
     fn a_cluster_is_named_by_its_kind() {
         assert_eq!("lab=x".parse(), Ok(Which::LabNamed("x".to_owned())));
-        for text in ["", "lab=", "lab=../x", "minikube", "auto=x"] {
+        let eks = "arn:aws:eks:eu-1:1:cluster/a=b";
+        assert_eq!(
+            format!("context={eks}").parse(),
+            Ok(Which::Context(Some(eks.to_owned())))
+        );
+        for text in ["", "lab=", "lab=../x", "minikube", "auto=x", "context="] {
             assert!(text.parse::<Which>().is_err(), "{text}");
         }
     }

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use inroads_harness::cluster::ClusterError;
+
 /// How a command ended. The numbers are part of the interface; `--help` lists them.
 #[derive(Debug)]
 pub(crate) enum Exit {
@@ -24,6 +26,14 @@ impl Exit {
     /// Wraps an error.
     pub(crate) fn failed(error: impl Into<anyhow::Error>) -> Self {
         Self::Failed(error.into())
+    }
+
+    /// Wraps what kept a cluster from being had.
+    pub(crate) fn cluster(error: ClusterError) -> Self {
+        match error {
+            ClusterError::Interrupted => Self::Interrupted,
+            other => Self::failed(other),
+        }
     }
 
     /// Wraps an error in what the user typed.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 use ipnet::IpNet;
@@ -46,11 +46,17 @@ pub trait Laptop: Send + Sync {
     /// Its name: the method it is for, or `none`.
     fn name(&self) -> &str;
 
-    /// A command that runs `program` there in the foreground, with the caller's standard streams.
-    fn command(&self, program: &OsStr) -> tokio::process::Command;
+    /// A command that runs `program` there in the foreground, with the caller's standard streams and, beside
+    /// the laptop's own environment, `variables`.
+    fn command(&self, program: &OsStr, variables: &[(&str, &str)]) -> tokio::process::Command;
 
     /// A command that runs this very program there.
     fn inroads(&self) -> tokio::process::Command;
+
+    /// Why its routes, links and files must stay as they are; `None` where they are there to be changed.
+    fn unchangeable(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What is true of a cluster, as far as methods and reports care.
@@ -74,8 +80,8 @@ pub struct Facts {
     pub dns: IpAddr,
     /// The cluster's DNS domain, `cluster.local`.
     pub domain: String,
-    /// The API server as a laptop reaches it.
-    pub api_server: SocketAddr,
+    /// The API server's URL as a laptop reaches it.
+    pub api_server: String,
     /// The certificate authority of the API server, PEM.
     pub api_server_ca: String,
 }
@@ -94,7 +100,7 @@ pub struct Node {
     pub name: String,
     /// Its address on the LAN.
     pub address: IpAddr,
-    /// Whether it runs the control plane (and no workloads).
+    /// Whether it runs the control plane, and takes no workloads.
     pub control_plane: bool,
 }
 
@@ -134,6 +140,9 @@ pub enum ClusterError {
     /// There is no such laptop.
     #[error("the cluster has no laptop `{0}`")]
     NoLaptop(String),
+    /// The user interrupted, and what was begun is taken down again.
+    #[error("interrupted")]
+    Interrupted,
     /// A phase did not end in time.
     #[error("{phase} took longer than {limit_s} s\n(hint: {hint})")]
     TimedOut {

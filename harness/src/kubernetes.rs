@@ -2,8 +2,6 @@
 
 mod applier;
 
-use std::net::SocketAddr;
-
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt as _};
@@ -16,7 +14,10 @@ use tower::{BoxError, ServiceBuilder};
 use crate::access::Secret;
 pub use applier::Applier;
 
-/// Who we are to server-side apply, and in `app.kubernetes.io/managed-by`.
+/// The label that says who manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Who we are to server-side apply, and in that label.
 pub const MANAGER: &str = "inroads";
 
 /// The label that carries the id of the run an object belongs to.
@@ -26,19 +27,16 @@ pub const RUN_LABEL: &str = "inroads.dev/run";
 /// of it have names that begin with it and a dash.
 pub const MANIFEST_NAMESPACE: &str = "inroads";
 
-/// A client of the API server at `api` that trusts the authority `ca` (PEM) alone and shows `token`.
+/// A client of the API server at the URL `api` that trusts the authority `ca` (PEM) alone and shows `token`.
 ///
 /// # Errors
-/// [`KubernetesError::Client`] where `ca` is no certificate.
+/// [`KubernetesError::Client`] where `api` is no URL, or `ca` no certificate.
 pub fn client(
-    api: SocketAddr,
+    api: &str,
     ca: &str,
     token: &Secret<String>,
 ) -> Result<kube::Client, KubernetesError> {
-    let url = format!("https://{api}")
-        .parse()
-        .map_err(KubernetesError::client)?;
-    let mut config = kube::Config::new(url);
+    let mut config = kube::Config::new(api.parse().map_err(KubernetesError::client)?);
     let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(ca.as_bytes()).collect();
     let roots = roots.map_err(KubernetesError::client)?;
     config.root_cert = Some(roots.iter().map(|root| root.to_vec()).collect());
@@ -46,6 +44,17 @@ pub fn client(
         token: Some(token.expose().clone().into()),
         ..AuthInfo::default()
     };
+    client_of(config)
+}
+
+/// A client as `config` has it.
+///
+/// # Errors
+/// [`KubernetesError::Client`] where its certificates or credentials cannot be used.
+pub fn client_of(config: kube::Config) -> Result<kube::Client, KubernetesError> {
+    if config.proxy_url.is_some() {
+        return kube::Client::try_from(config).map_err(KubernetesError::client);
+    }
     let http = https_without_delay(&config)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -181,6 +190,12 @@ fn in_few_words(error: kube::Error) -> Box<dyn std::error::Error + Send + Sync> 
 #[must_use]
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+/// Whether the API said that we may not.
+#[must_use]
+pub fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 #[cfg(test)]

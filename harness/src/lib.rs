@@ -22,6 +22,7 @@ pub mod measure;
 pub mod method;
 
 pub mod plan;
+pub mod private;
 pub mod probe;
 pub mod process_usage;
 pub mod role;

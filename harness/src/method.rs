@@ -41,6 +41,11 @@ pub trait Method: Send + Sync {
         Vantage::Laptop
     }
 
+    /// Whether connecting changes the laptop: its routes, links or files.
+    fn changes_laptop(&self) -> bool {
+        false
+    }
+
     /// What of the cluster works for it: read for the cost of a cell.
     fn parts(&self) -> &'static [Part];
 

@@ -122,11 +122,9 @@ impl Stage {
     /// [`KubernetesError::NotGone`] where something holds it.
     pub async fn strike(&self) -> Result<(), KubernetesError> {
         let applier = self.applier();
-        let (outside, namespace) = tokio::join!(
-            applier.delete_outside(),
-            applier.delete_namespace(DELETE_LIMIT)
-        );
-        outside.and(namespace)
+        let (outside, namespace) =
+            tokio::join!(applier.delete_outside(), applier.clear(DELETE_LIMIT));
+        outside.map(drop).and(namespace)
     }
 
     fn applier(&self) -> Applier {

@@ -6,7 +6,7 @@
 
 mod listener;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ pub(crate) struct Forward;
 /// What a laptop is told.
 #[derive(Serialize, Deserialize)]
 struct Told {
-    api_server: SocketAddr,
+    api_server: String,
     ca: String,
     token: Secret<String>,
     namespace: String,
@@ -121,7 +121,7 @@ impl Method for Forward {
             ACCOUNT,
         ))?;
         Ok(Invitation::pack(&Told {
-            api_server: stage.facts.api_server,
+            api_server: stage.facts.api_server.clone(),
             ca: stage.facts.api_server_ca.clone(),
             token: Secret::new(
                 made.status
@@ -136,7 +136,7 @@ impl Method for Forward {
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         let told: Told = invitation.unpack()?;
         // It has the rights of the ServiceAccount alone.
-        let client = kubernetes::client(told.api_server, &told.ca, &told.token)?;
+        let client = kubernetes::client(&told.api_server, &told.ca, &told.token)?;
         let mut map = AddressMap::default();
         let mut listeners = JoinSet::new();
         for target in &told.targets {

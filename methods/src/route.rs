@@ -69,6 +69,10 @@ impl Method for Route {
         "routes carry all of IP"
     }
 
+    fn changes_laptop(&self) -> bool {
+        true
+    }
+
     fn parts(&self) -> &'static [Part] {
         &[]
     }

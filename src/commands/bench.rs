@@ -9,7 +9,7 @@ use inroads_harness::run::{Run, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{cluster, print};
+use super::{Wanted, cluster, print};
 use crate::agents::repertoire;
 use crate::cli::Bench;
 use crate::exit::Exit;
@@ -43,10 +43,13 @@ async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     let interrupted = CancellationToken::new();
     catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
     let progress = Progress::start();
-    let cluster = tokio::select! {
-        cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress) => cluster,
-        () = interrupted.cancelled() => Err(Exit::Interrupted),
+    let wanted = Wanted {
+        choice: &arguments.cluster,
+        run: &id,
+        keep: arguments.keep,
+        cancel: &interrupted,
     };
+    let cluster = cluster(wanted, &repertoire, &progress).await;
     // Nothing was measured, so nothing is kept.
     let cluster = cluster.inspect_err(|_exit| drop(std::fs::remove_dir(&folder)))?;
     let engine = Engine {
@@ -82,7 +85,7 @@ fn make_folder(folder: &Path) -> Result<(), Exit> {
 }
 
 /// The first interrupt ends the run in order; the second ends this process, and with it the lab.
-fn catch_interrupts(first: CancellationToken) -> std::io::Result<()> {
+pub(super) fn catch_interrupts(first: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {

@@ -12,8 +12,9 @@ use inroads_harness::method::{Method, Vantage};
 use inroads_harness::scenario::Target;
 use inroads_harness::{Cluster, Laptop, Stage, clock};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
-use super::cluster;
+use super::{Wanted, cluster};
 use crate::agents::repertoire;
 use crate::cli::Shell;
 use crate::exit::Exit;
@@ -33,8 +34,23 @@ async fn try_run(arguments: Shell) -> Result<Exit, Exit> {
     let repertoire = repertoire();
     let method = chosen(&repertoire, &arguments.method)?;
     let progress = Progress::start();
-    let cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress).await?;
-    let outcome = in_cluster(cluster.as_ref(), &repertoire, method, &arguments, &progress).await;
+    let id = new_run_id();
+    let wanted = Wanted {
+        choice: &arguments.cluster,
+        run: &id,
+        keep: false,
+        cancel: &CancellationToken::new(),
+    };
+    let cluster = cluster(wanted, &repertoire, &progress).await?;
+    let outcome = in_cluster(
+        cluster.as_ref(),
+        &repertoire,
+        method,
+        &arguments,
+        &id,
+        &progress,
+    )
+    .await;
     let released = cluster.release().await;
     let status = outcome.map_err(Exit::Failed)?;
     released.map_err(Exit::failed)?;
@@ -72,9 +88,10 @@ async fn in_cluster(
     repertoire: &Repertoire,
     method: Option<&dyn Method>,
     arguments: &Shell,
+    id: &str,
     progress: &Progress,
 ) -> anyhow::Result<u8> {
-    let stage = Stage::set(cluster, &arguments.cluster.namespace, &new_run_id()).await?;
+    let stage = Stage::set(cluster, &arguments.cluster.namespace, id).await?;
     let ended = async {
         progress.step("deploying the scenarios' workloads");
         for scenario in &repertoire.scenarios {
@@ -144,16 +161,7 @@ fn advice(crew: Option<&Crew>, name: &str, stage: &Stage) -> String {
 }
 
 fn command(laptop: &dyn Laptop, crew: Option<&Crew>, words: &[OsString]) -> Command {
-    let shell = || std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    let mut command = match words.split_first() {
-        Some((program, rest)) => {
-            let mut command = laptop.command(program);
-            command.args(rest);
-            command
-        }
-        None => laptop.command(&shell()),
-    };
-    command.env("INROADS_LAPTOP", laptop.name());
+    let mut variables = vec![("INROADS_LAPTOP", laptop.name().to_owned())];
     if let Some(Access::Socks5 {
         proxy,
         username,
@@ -169,9 +177,19 @@ fn command(laptop: &dyn Laptop, crew: Option<&Crew>, words: &[OsString]) -> Comm
             "HTTPS_PROXY",
             "https_proxy",
         ] {
-            command.env(name, &url);
+            variables.push((name, url.clone()));
         }
     }
+    let variables: Vec<(&str, &str)> = variables
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let Some((program, rest)) = words.split_first() else {
+        let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+        return laptop.command(&shell, &variables);
+    };
+    let mut command = laptop.command(program, &variables);
+    command.args(rest);
     command
 }
 

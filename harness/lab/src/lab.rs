@@ -116,7 +116,11 @@ impl Lab {
         ready: Ready,
         own: Option<(Child, ChildStdin)>,
     ) -> Result<Self, ClusterError> {
-        let client = kubernetes::client(ready.api, &ready.ca, &ready.admin_token)?;
+        let client = kubernetes::client(
+            &format!("https://{}", ready.api),
+            &ready.ca,
+            &ready.admin_token,
+        )?;
         let facts = facts(&ready);
         Ok(Self {
             ready,
@@ -216,9 +220,9 @@ impl Laptop for LabLaptop {
         &self.name
     }
 
-    fn command(&self, program: &OsStr) -> Command {
+    fn command(&self, program: &OsStr, variables: &[(&str, &str)]) -> Command {
         let mut command = self.enter("command");
-        command.arg(program);
+        command.arg(program).envs(variables.iter().copied());
         command
     }
 
@@ -344,7 +348,7 @@ fn facts(ready: &Ready) -> Facts {
         service_cidr: addresses::SERVICES.into(),
         dns: addresses::DNS.into(),
         domain: CLUSTER_DOMAIN.to_owned(),
-        api_server: (node_address(0), addresses::API_PORT).into(),
+        api_server: format!("https://{}:{}", node_address(0), addresses::API_PORT),
         api_server_ca: ready.ca.clone(),
     }
 }

@@ -152,7 +152,7 @@ pub(crate) fn main(name: &str, folder: &Path) -> ExitStatus {
 /// # Errors
 /// Where it cannot start, or a part of it ends, which none does in ordinary use.
 async fn run(spec: NodeSpec) -> Result<(), NodeError> {
-    let client = kubernetes::client(spec.api, &spec.ca, &spec.token)?;
+    let client = kubernetes::client(&format!("https://{}", spec.api), &spec.ca, &spec.token)?;
     let links = net::links_of(None)?;
     let ipam = Mutex::new(Ipam::new(spec.pod_cidr));
     let node = Arc::new(Node {

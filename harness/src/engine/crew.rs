@@ -147,6 +147,14 @@ impl Crew {
             .laptop(&id.as_label())
             .await
             .map_err(MethodError::while_doing("finding the laptop"))?;
+        if let Some(why) = laptop.unchangeable().filter(|_| method.changes_laptop()) {
+            return Err(MethodError::Refused {
+                reason: format!(
+                    "`{id}` changes the laptop, which here is this very machine: {why}"
+                ),
+                hint: "with a Docker engine, laptops are containers".to_owned(),
+            });
+        }
         let start = |purpose: &str| {
             let mut command = laptop.inroads();
             command.args(["agent", "laptop"]);

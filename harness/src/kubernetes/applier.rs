@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Event, Namespace, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
@@ -13,15 +17,27 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-use super::{KubernetesError, MANAGER, MANIFEST_NAMESPACE, RUN_LABEL, is_not_found};
+use super::{
+    KubernetesError, MANAGED_BY, MANAGER, MANIFEST_NAMESPACE, RUN_LABEL, is_forbidden, is_not_found,
+};
+
+/// How often a namespace is looked at that is being emptied.
+const EMPTY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where and for whom objects are applied.
 #[derive(Clone)]
 pub struct Applier {
     client: kube::Client,
     namespace: String,
-    run: String,
+    /// None where the objects of all runs are meant.
+    run: Option<String>,
 }
+
+/// The label of a namespace that an administrator made for our runs, and that stays between them.
+const GRANTED_LABEL: &str = "inroads.dev/granted";
+
+/// The namespace that manifests put objects into beside their own.
+const SYSTEM_NAMESPACE: &str = "kube-system";
 
 impl Applier {
     /// Applies into `namespace`, labelled as objects of `run`.
@@ -30,36 +46,142 @@ impl Applier {
         Self {
             client,
             namespace: namespace.to_owned(),
-            run: run.to_owned(),
+            run: Some(run.to_owned()),
+        }
+    }
+
+    /// For what all runs have left in `namespace` and around it.
+    #[must_use]
+    pub fn of_all_runs(client: kube::Client, namespace: &str) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            run: None,
         }
     }
 
     /// Makes the namespace. What an earlier run of ours left is removed first: its pods hold the keys of
-    /// that run, and would keep them.
+    /// that run, and would keep them. A namespace that was granted is emptied instead.
     ///
     /// # Errors
     /// [`KubernetesError::ForeignNamespace`] where it exists and is not ours, and
     /// [`KubernetesError::NotGone`] where what was left does not go within `limit`.
     pub async fn namespace(&self, limit: Duration) -> Result<(), KubernetesError> {
-        let api: Api<Namespace> = Api::all(self.client.clone());
-        let name = &self.namespace;
-        let found =
-            api.get_opt(name)
-                .await
-                .map_err(KubernetesError::call("reading", "namespace", name))?;
-        if let Some(namespace) = found {
-            let labels = namespace.metadata.labels.unwrap_or_default();
-            if labels
-                .get("app.kubernetes.io/managed-by")
-                .map(String::as_str)
-                != Some(MANAGER)
-            {
-                return Err(KubernetesError::ForeignNamespace(name.clone()));
+        match self.whose().await? {
+            Whose::Nobodys => {}
+            Whose::Granted => return self.empty(limit).await,
+            Whose::Ours => self.delete_namespace(limit).await?,
+            Whose::Foreign => {
+                return Err(KubernetesError::ForeignNamespace(self.namespace.clone()));
             }
-            self.delete_namespace(limit).await?;
         }
+        let name = &self.namespace;
         self.apply(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } }))
             .await
+    }
+
+    /// Whose the namespace is.
+    async fn whose(&self) -> Result<Whose, KubernetesError> {
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let found = api.get_opt(&self.namespace).await;
+        let found = found.map_err(KubernetesError::call(
+            "reading",
+            "namespace",
+            &self.namespace,
+        ))?;
+        let Some(namespace) = found else {
+            return Ok(Whose::Nobodys);
+        };
+        let labels = namespace.metadata.labels.unwrap_or_default();
+        let label = |name: &str| labels.get(name).map(String::as_str);
+        Ok(match (label(MANAGED_BY), label(GRANTED_LABEL)) {
+            (Some(MANAGER), Some("true")) => Whose::Granted,
+            (Some(MANAGER), _) => Whose::Ours,
+            _ => Whose::Foreign,
+        })
+    }
+
+    /// Deletes the namespace with all that is in it, or, where it was granted, all that is ours in it, and
+    /// waits until that is gone.
+    ///
+    /// # Errors
+    /// [`KubernetesError::NotGone`] after `limit`.
+    pub async fn clear(&self, limit: Duration) -> Result<(), KubernetesError> {
+        match self.whose().await? {
+            Whose::Ours => self.delete_namespace(limit).await,
+            Whose::Granted => self.empty(limit).await,
+            Whose::Nobodys | Whose::Foreign => Ok(()),
+        }
+    }
+
+    /// Removes what is left of any run, and tells what that was.
+    ///
+    /// # Errors
+    /// Where the API refuses, or the namespace does not go.
+    pub async fn sweep(&self, limit: Duration) -> Result<Vec<String>, KubernetesError> {
+        let mut removed = self.delete_outside().await?;
+        match self.whose().await? {
+            Whose::Nobodys | Whose::Foreign => {}
+            Whose::Ours => {
+                self.delete_namespace(limit).await?;
+                removed.push(format!("namespace {}", self.namespace));
+            }
+            Whose::Granted => self.empty(limit).await?,
+        }
+        Ok(removed)
+    }
+
+    /// Deletes all that is ours in the namespace, and waits until its pods are gone.
+    async fn empty(&self, limit: Duration) -> Result<(), KubernetesError> {
+        let kinds = [
+            ApiResource::erase::<Deployment>(&()),
+            ApiResource::erase::<StatefulSet>(&()),
+            ApiResource::erase::<Job>(&()),
+            ApiResource::erase::<Service>(&()),
+            ApiResource::erase::<Secret>(&()),
+            ApiResource::erase::<ConfigMap>(&()),
+            ApiResource::erase::<ServiceAccount>(&()),
+            ApiResource::erase::<RoleBinding>(&()),
+            ApiResource::erase::<Role>(&()),
+        ];
+        // Of all runs: what an earlier one left is in the way too. The grant itself carries no run.
+        let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{RUN_LABEL}"));
+        let deleting = kinds.iter().map(|kind| async {
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, kind);
+            let listed = api.list(&ours).await;
+            let listed = listed.map_err(KubernetesError::call(
+                "listing",
+                &kind.plural,
+                &self.namespace,
+            ))?;
+            for object in listed.items {
+                let name = object.metadata.name.unwrap_or_default();
+                delete(&api, &kind.kind, &name).await?;
+            }
+            Ok::<_, KubernetesError>(())
+        });
+        try_join_all(deleting).await?;
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let gone = async {
+            loop {
+                let left = pods.list(&ListParams::default()).await;
+                let left =
+                    left.map_err(KubernetesError::call("listing", "pods of", &self.namespace))?;
+                if left.items.is_empty() {
+                    return Ok(());
+                }
+                tokio::time::sleep(EMPTY_PAUSE).await;
+            }
+        };
+        tokio::time::timeout(limit, gone)
+            .await
+            .unwrap_or_else(|_elapsed| {
+                Err(KubernetesError::NotGone {
+                    what: format!("pods of namespace/{}", self.namespace),
+                    limit_s: limit.as_secs(),
+                })
+            })
     }
 
     /// Applies one object, server-side: moved into the namespace, labelled, forced.
@@ -114,10 +236,7 @@ impl Applier {
     }
 
     /// Deletes the namespace with all that is in it, and waits until it is gone.
-    ///
-    /// # Errors
-    /// [`KubernetesError::NotGone`] after `limit`.
-    pub async fn delete_namespace(&self, limit: Duration) -> Result<(), KubernetesError> {
+    async fn delete_namespace(&self, limit: Duration) -> Result<(), KubernetesError> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let name = &self.namespace;
         match api.delete(name, &DeleteParams::default()).await {
@@ -149,48 +268,58 @@ impl Applier {
             })
     }
 
-    /// Deletes what the run put outside its namespace: rights, which are all that its manifests put there.
+    /// Deletes what the run put outside its namespace: rights, which are all that its manifests put there. Who
+    /// may not look everywhere, looks where manifests put them. Returns what was deleted.
     ///
     /// # Errors
     /// Where the API refuses to list or to delete them; the message names the object.
-    pub async fn delete_outside(&self) -> Result<(), KubernetesError> {
+    pub async fn delete_outside(&self) -> Result<Vec<String>, KubernetesError> {
         let kinds = [
             ApiResource::erase::<RoleBinding>(&()),
             ApiResource::erase::<Role>(&()),
             ApiResource::erase::<ClusterRoleBinding>(&()),
             ApiResource::erase::<ClusterRole>(&()),
         ];
-        let ours = ListParams::default().labels(&format!(
-            "app.kubernetes.io/managed-by={MANAGER},{RUN_LABEL}={}",
-            self.run
-        ));
+        let run = match &self.run {
+            Some(run) => format!("{RUN_LABEL}={run}"),
+            None => RUN_LABEL.to_owned(),
+        };
+        let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{run}"));
         let deleting = kinds.iter().map(|kind| async {
             let everywhere: Api<DynamicObject> = Api::all_with(self.client.clone(), kind);
-            let listed = everywhere.list(&ours).await.map_err(KubernetesError::call(
+            let system: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), SYSTEM_NAMESPACE, kind);
+            let listed = match everywhere.list(&ours).await {
+                Err(error) if is_forbidden(&error) && kind.kind.starts_with("Cluster") => {
+                    return Ok(Vec::new());
+                }
+                Err(error) if is_forbidden(&error) => system.list(&ours).await,
+                other => other,
+            };
+            let listed = listed.map_err(KubernetesError::call(
                 "listing",
                 &kind.plural,
-                "of all namespaces",
+                "outside the namespace",
             ))?;
-            let outside = listed
-                .items
-                .into_iter()
-                .filter(|object| object.metadata.namespace.as_ref() != Some(&self.namespace));
+            let prefix = format!("{}-", self.namespace);
+            let outside = listed.items.into_iter().filter(|object| {
+                let name = object.metadata.name.as_deref().unwrap_or_default();
+                object.metadata.namespace.as_ref() != Some(&self.namespace)
+                    && (self.run.is_some() || name.starts_with(&prefix))
+            });
+            let mut deleted = Vec::new();
             for object in outside {
                 let name = object.metadata.name.unwrap_or_default();
                 let api: Api<DynamicObject> = match &object.metadata.namespace {
                     Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, kind),
                     None => everywhere.clone(),
                 };
-                match api.delete(&name, &DeleteParams::default()).await {
-                    Err(error) if is_not_found(&error) => {}
-                    other => {
-                        drop(other.map_err(KubernetesError::call("deleting", &kind.kind, &name))?);
-                    }
-                }
+                delete(&api, &kind.kind, &name).await?;
+                deleted.push(format!("{} {name}", kind.kind.to_lowercase()));
             }
-            Ok(())
+            Ok(deleted)
         });
-        try_join_all(deleting).await.map(drop)
+        Ok(try_join_all(deleting).await?.concat())
     }
 
     /// Why pods of the namespace are not ready, in the words of their conditions and events.
@@ -243,7 +372,10 @@ impl Applier {
         if outside && object["kind"] != "Namespace" {
             rename_outside(object, &self.namespace);
         }
-        let labels = json!({ "app.kubernetes.io/managed-by": MANAGER, RUN_LABEL: self.run });
+        let mut labels = json!({ MANAGED_BY: MANAGER });
+        if let Some(run) = &self.run {
+            labels[RUN_LABEL] = Value::from(run.as_str());
+        }
         let metadata = &mut object["metadata"];
         if !metadata["labels"].is_object() {
             metadata["labels"] = json!({});
@@ -259,6 +391,28 @@ impl Applier {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
             None => Api::all_with(self.client.clone(), &resource),
         }
+    }
+}
+
+/// Whose a namespace is.
+enum Whose {
+    /// There is none.
+    Nobodys,
+    /// A run of ours made it.
+    Ours,
+    /// It was made for our runs, and stays.
+    Granted,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Deletes an object; one that is not there is no error.
+async fn delete(api: &Api<DynamicObject>, kind: &str, name: &str) -> Result<(), KubernetesError> {
+    match api.delete(name, &DeleteParams::background()).await {
+        Err(error) if is_not_found(&error) => Ok(()),
+        other => other
+            .map(drop)
+            .map_err(KubernetesError::call("deleting", kind, name)),
     }
 }
 

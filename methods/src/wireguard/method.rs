@@ -110,6 +110,10 @@ impl Method for WireGuard {
         "the tunnel carries all of IP"
     }
 
+    fn changes_laptop(&self) -> bool {
+        true
+    }
+
     fn parts(&self) -> &'static [Part] {
         &[Part::Pods(NAME)]
     }

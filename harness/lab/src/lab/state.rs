@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use inroads_harness::cluster::ClusterError;
+use inroads_harness::private::{self, birth, using};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, geteuid};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::kubeconfig::kubeconfig;
@@ -46,9 +46,9 @@ impl LabState {
         let text = match fs::read(place.state()) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Status::Absent),
-            Err(error) => return Err(reading(&place.state())(error)),
+            Err(error) => return Err(using(&place.state())(error)),
         };
-        let state: Self = serde_json::from_slice(&text).map_err(reading(&place.state()))?;
+        let state: Self = serde_json::from_slice(&text).map_err(using(&place.state()))?;
         let alive = birth(state.first) == Some(state.born);
         Ok(if alive {
             Status::Up(Box::new(state))
@@ -85,7 +85,7 @@ impl LabState {
         match fs::remove_dir_all(&place.folder) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(reading(&place.folder)(error)),
+            Err(error) => Err(using(&place.folder)(error)),
         }
     }
 
@@ -135,6 +135,11 @@ impl LabState {
     }
 }
 
+/// Where labs are.
+fn base() -> PathBuf {
+    private::base().join("labs")
+}
+
 /// The files of one lab.
 pub(super) struct Place {
     name: String,
@@ -151,20 +156,15 @@ impl Place {
             });
         }
         let place = Self::of(name)?;
-        private_base()?;
         drop(fs::remove_dir_all(&place.folder));
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&place.folder)
-            .map_err(reading(&place.folder))?;
+        private::make(&place.folder)?;
         Ok(place)
     }
 
     /// Notes the lab that is there now.
     pub(super) fn fill(self, first: i32, ready: Ready) -> Result<LabState, ClusterError> {
         let born = birth(first).ok_or("it is gone again").map_err(failed())?;
-        write_private(
+        private::write(
             &self.kubeconfig(),
             kubeconfig(&self.name, &ready).as_bytes(),
         )?;
@@ -175,7 +175,7 @@ impl Place {
             ready,
         };
         let text = serde_json::to_vec(&state).map_err(failed())?;
-        write_private(&self.state(), &text)?;
+        private::write(&self.state(), &text)?;
         Ok(state)
     }
 
@@ -206,77 +206,9 @@ impl Place {
     }
 }
 
-/// Where this user's labs are: gone with a restart of the machine, as they are.
-fn base() -> PathBuf {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|folder| folder.is_dir());
-    match runtime {
-        Some(runtime) => runtime.join("inroads"),
-        None => std::env::temp_dir().join(format!("inroads-{}", geteuid())),
-    }
-}
-
-/// Makes the folder of this user's labs. Where somebody else has put one there first, they could read
-/// tokens, or hand us theirs.
-fn private_base() -> Result<(), ClusterError> {
-    let base = base();
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&base);
-    made.map_err(reading(&base))?;
-    let found = fs::symlink_metadata(&base).map_err(reading(&base))?;
-    if found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o022 == 0 {
-        return Ok(());
-    }
-    Err(ClusterError::Missing {
-        what: format!("`{}` is not this user's alone", base.display()),
-        hint: "remove it, or set XDG_RUNTIME_DIR to a folder of your own".to_owned(),
-    })
-}
-
-fn write_private(path: &Path, text: &[u8]) -> Result<(), ClusterError> {
-    use std::io::Write as _;
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(reading(path))?;
-    file.write_all(text).map_err(reading(path))
-}
-
-/// When a process started, in ticks since boot (proc_pid_stat(5), field 22); `None` where it is gone or
-/// only waits to be reaped.
-fn birth(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-    if fields.first() == Some(&"Z") {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
-}
-
-fn reading<E>(path: &Path) -> impl FnOnce(E) -> ClusterError + use<E>
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    ClusterError::while_doing(format!("using `{}`", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_known_by_its_birth() {
-        let own = i32::try_from(std::process::id()).unwrap();
-        assert!(birth(own).is_some_and(|ticks| ticks > 0));
-        assert_eq!(birth(i32::MAX), None);
-    }
 
     #[test]
     fn a_name_cannot_lead_elsewhere() {

@@ -30,8 +30,12 @@ pub(super) async fn wait(
     control_plane: &Netns,
     credentials: &Credentials,
 ) -> Result<String, WorldError> {
-    let api = (node_address(0), addresses::API_PORT).into();
-    let client = kubernetes::client(api, credentials.authority.trust().pem(), &credentials.admin)?;
+    let api = format!("https://{}:{}", node_address(0), addresses::API_PORT);
+    let client = kubernetes::client(
+        &api,
+        credentials.authority.trust().pem(),
+        &credentials.admin,
+    )?;
     let version = within("starting the API server", async {
         loop {
             match client.apiserver_version().await {

@@ -1,0 +1,235 @@
+//! What there is on this machine's engine because of us: written down before it is made, so that it can
+//! be taken away whatever happens to the controller, and nothing else ever is.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use inroads_harness::cluster::ClusterError;
+use inroads_harness::private::{self, birth, using};
+use inroads_harness::role::{Role, RoleError};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::docker::Docker;
+use crate::{kind, laptops, program};
+
+/// How often what a dying `kind` may still start is looked for.
+const LATE_PAUSE: Duration = Duration::from_secs(2);
+
+/// `inroads agent janitor`: waits for its input to end, then takes away what a ledger still names.
+pub(crate) const ROLE: Role = Role {
+    name: "janitor",
+    about: "takes away what a controller that was killed has left on the engine",
+    run: |arguments| Box::pin(janitor(arguments)),
+};
+
+/// What is there because of a run, or because a cluster was asked to stay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    /// The run's id, or the name of a cluster that stays.
+    name: String,
+    /// The process it is for; none where it stays until it is asked away.
+    owner: Option<Owner>,
+    /// Our kind cluster.
+    pub(crate) cluster: Option<String>,
+    /// The network that kind made for it, where there was none before.
+    pub(crate) network: Option<String>,
+    /// The image of this program.
+    pub(crate) image: Option<String>,
+    /// Nodes of a cluster that is not ours, which hold the image.
+    pub(crate) nodes: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Owner {
+    pid: i32,
+    born: u64,
+}
+
+impl Ledger {
+    /// A fresh one, for this process or, where `stays`, for nobody.
+    ///
+    /// # Errors
+    /// Where there is one of that name already, or it cannot be written.
+    pub(crate) fn open(name: &str, stays: bool) -> Result<Self, ClusterError> {
+        let pid = nix::unistd::getpid().as_raw();
+        let owner = birth(pid).map(|born| Owner { pid, born });
+        let ledger = Self {
+            name: name.to_owned(),
+            owner: owner.filter(|_| !stays),
+            cluster: None,
+            network: None,
+            image: None,
+            nodes: Vec::new(),
+        };
+        if ledger.file().exists() {
+            return Err(ClusterError::Missing {
+                what: format!("the cluster `{name}` is there already"),
+                hint: format!("use it, or remove it with `inroads cluster down --name {name}`"),
+            });
+        }
+        private::make(&ledger.folder())?;
+        ledger.write()?;
+        Ok(ledger)
+    }
+
+    /// The one of this name.
+    pub(crate) fn find(name: &str) -> Result<Option<Self>, ClusterError> {
+        let file = base().join(name).join(FILE);
+        match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(using(&file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(using(&file)(error)),
+        }
+    }
+
+    /// All of this user, by name.
+    pub(crate) fn all() -> Vec<Self> {
+        let entries = fs::read_dir(base()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut found: Vec<Self> = names
+            .filter_map(|name| Self::find(&name).ok().flatten())
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the process it is for is gone.
+    pub(crate) fn is_orphan(&self) -> bool {
+        self.owner
+            .is_some_and(|owner| birth(owner.pid) != Some(owner.born))
+    }
+
+    /// Whether it stays until it is asked away.
+    pub(crate) fn stays(&self) -> bool {
+        self.owner.is_none()
+    }
+
+    /// Lets the cluster stay behind the process.
+    pub(crate) fn keep(&mut self) -> Result<(), ClusterError> {
+        self.owner = None;
+        self.write()
+    }
+
+    pub(crate) fn write(&self) -> Result<(), ClusterError> {
+        let text = serde_json::to_vec(self).map_err(using(&self.file()))?;
+        private::write(&self.file(), &text)
+    }
+
+    /// The kubeconfig of our cluster.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.folder().join("kubeconfig")
+    }
+
+    /// Where logs of a cluster that did not come up are kept: not in the folder that goes with it.
+    pub(crate) fn logs(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("inroads-kind-logs-{}", self.name))
+    }
+
+    /// Takes away all that it names, and then itself.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed; the rest is tried all the same, and the ledger stays.
+    pub(crate) async fn settle(&self, docker: &Docker) -> Result<(), ClusterError> {
+        let mut outcome = laptops::remove(docker, &self.name).await;
+        if let Some(image) = &self.image {
+            program::unload(docker, image, &self.nodes).await;
+        }
+        if let Some(cluster) = &self.cluster {
+            outcome = outcome.and(kind::delete(docker, cluster, &self.kubeconfig()).await);
+        }
+        if let Some(network) = &self.network {
+            // Another cluster may be on it by now, and then it stays.
+            let remove = docker.command(["network", "rm", network]);
+            drop(remove.run("removing a network").await);
+        }
+        if let Some(image) = &self.image
+            && docker.has_image(image).await
+        {
+            let remove = docker.command(["image", "rm", "--force", image]);
+            outcome = outcome.and(remove.run("removing an image").await.map(drop));
+        }
+        outcome?;
+        fs::remove_dir_all(self.folder()).map_err(using(&self.folder()))
+    }
+
+    fn folder(&self) -> PathBuf {
+        base().join(&self.name)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder().join(FILE)
+    }
+}
+
+/// Where ledgers are.
+fn base() -> PathBuf {
+    private::base().join("kind")
+}
+
+const FILE: &str = "ledger.json";
+
+/// Someone who outlives this process, to settle its ledger where it cannot.
+pub(crate) struct Janitor {
+    _child: Child,
+    _lifeline: Option<ChildStdin>,
+}
+
+impl Janitor {
+    /// Engages one. It is told by the end of its input, whatever ends this process.
+    pub(crate) fn engage(ledger: &Ledger) -> Result<Self, ClusterError> {
+        let mut command = Command::new(program::this_program());
+        command
+            .args(["agent", ROLE.name, &ledger.name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let mut child = command
+            .spawn()
+            .map_err(ClusterError::while_doing("starting the janitor"))?;
+        Ok(Self {
+            _lifeline: child.stdin.take(),
+            _child: child,
+        })
+    }
+}
+
+async fn janitor(arguments: Vec<String>) -> Result<(), RoleError> {
+    let name = arguments.first().ok_or("it needs the name of a ledger")?;
+    let mut nothing = Vec::new();
+    tokio::io::stdin().read_to_end(&mut nothing).await?;
+    let Some(ledger) = Ledger::find(name)? else {
+        return Ok(());
+    };
+    if ledger.stays() || !ledger.is_orphan() {
+        return Ok(());
+    }
+    let docker = Docker::find().await?;
+    if let Some(cluster) = &ledger.cluster {
+        // A `kind` that has lost its parent may go on to start nodes for a while.
+        kind::delete(&docker, cluster, &ledger.kubeconfig()).await?;
+        tokio::time::sleep(LATE_PAUSE).await;
+    }
+    Ok(ledger.settle(&docker).await?)
+}
+
+/// Whether `name` can be a folder of ours and a part of a cluster's name.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 40
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && Path::new(name).components().count() == 1
+}
