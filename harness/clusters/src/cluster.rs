@@ -582,18 +582,31 @@ async fn components(client: &kube::Client, facts: &Facts) -> Vec<Component> {
         ));
         all.push(part("container runtime", info.container_runtime_version));
     }
-    let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
-    let image = dns.get("coredns").await.ok().and_then(|dns| {
-        let containers = dns.spec.template.spec?.containers;
-        containers.into_iter().next()?.image
-    });
-    all.push(part(
-        "cluster DNS",
-        image.unwrap_or_else(|| "unknown".to_owned()),
-    ));
+    all.push(dns_server(client).await);
     all.push(part(
         "web server",
         format!("inroads {}", env!("CARGO_PKG_VERSION")),
     ));
     all
+}
+
+/// What answers for names. In our own node image it is this program in the place of CoreDNS, and so a stand-in.
+async fn dns_server(client: &kube::Client) -> Component {
+    if let Some(ours) = facts::of_node_image(client, "dns").await {
+        return Component {
+            name: "cluster DNS".to_owned(),
+            version: ours,
+            provenance: Provenance::StandIn,
+        };
+    }
+    let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
+    let image = dns.get("coredns").await.ok().and_then(|dns| {
+        let containers = dns.spec.template.spec?.containers;
+        containers.into_iter().next()?.image
+    });
+    Component {
+        name: "cluster DNS".to_owned(),
+        version: image.unwrap_or_else(|| "unknown".to_owned()),
+        provenance: Provenance::Real,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Docker {
     /// # Errors
     /// [`ClusterError::Missing`] where the command is not there or no engine answers, with the next step.
     pub async fn find() -> Result<Self, ClusterError> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = with_installed_kind(std::env::var_os("PATH").unwrap_or_default())?;
         if !is_there("docker", &path) {
             return Err(missing(
                 "`docker` is not on PATH",
@@ -184,6 +184,20 @@ fn may_hand_out(capability: u32) -> bool {
     let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     let bounding = bounding.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     bounding.is_none_or(|set| set >> capability & 1 == 1)
+}
+
+/// PATH, and behind it the folder where `kind-configs/offline/build --install` puts kind.
+fn with_installed_kind(path: OsString) -> Result<OsString, ClusterError> {
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let cache = folder("INROADS_CACHE")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("inroads")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache/inroads")));
+    let bin = cache.map(|cache| cache.join("kind-offline/bin"));
+    let Some(bin) = bin.filter(|bin| bin.is_dir()) else {
+        return Ok(path);
+    };
+    let folders = std::env::split_paths(&path).chain([bin]);
+    std::env::join_paths(folders).map_err(ClusterError::while_doing("extending PATH"))
 }
 
 fn put_shim() -> Result<TempDir, ClusterError> {

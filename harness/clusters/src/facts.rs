@@ -184,13 +184,16 @@ fn net_in(text: &str) -> Option<IpNet> {
         .find_map(|word| word.parse().ok())
 }
 
-async fn pod_network(client: &kube::Client) -> String {
+/// What our own node image says of itself.
+pub(crate) async fn of_node_image(client: &kube::Client, key: &str) -> Option<String> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
-    // What our own node image says of itself.
-    if let Ok(map) = maps.get("pod-network").await
-        && let Some(how) = map.data.and_then(|mut data| data.remove("how"))
-    {
-        return how;
+    let map = maps.get("inroads-node-image").await.ok()?;
+    map.data?.remove(key)
+}
+
+async fn pod_network(client: &kube::Client) -> String {
+    if let Some(ours) = of_node_image(client, "pod-network").await {
+        return ours;
     }
     let sets: Api<DaemonSet> = Api::all(client.clone());
     let sets = sets.list(&ListParams::default()).await.ok();
