@@ -307,6 +307,9 @@ pub(crate) struct List {
 pub(crate) struct Report {
     /// A run's folder, or its run.json
     pub(crate) run: PathBuf,
+    /// Another run, of another cluster: show where their verdicts and the order of methods differ, in Markdown
+    #[arg(long, value_name = "RUN", conflicts_with = "format")]
+    pub(crate) beside: Option<PathBuf>,
     /// The form
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,

@@ -2,11 +2,13 @@
 //!
 //! Everything that came from a cluster, names and error texts, is escaped for the form it goes into.
 
+mod beside;
 pub mod figures;
 mod markdown;
 mod schema;
 mod table;
 
+pub use beside::beside;
 pub use markdown::markdown;
 pub use schema::{SCHEMA_FILE, schema};
 pub use table::table;

@@ -278,7 +278,7 @@ fn write(text: &mut String, more: &str) {
 }
 
 /// Text from elsewhere, harmless in Markdown and in the HTML that Markdown lets through.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -297,7 +297,7 @@ fn escape(text: &str) -> String {
 }
 
 /// Text from elsewhere as code: a fence longer than any run of backticks inside.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let text: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

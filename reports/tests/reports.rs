@@ -1,7 +1,7 @@
 //! Every renderer on one input, side by side, and the schema against what is committed.
 
 use inroads_harness::run::{Run, SCHEMA_VERSION};
-use inroads_reports::{SCHEMA_FILE, markdown, read, schema, table};
+use inroads_reports::{SCHEMA_FILE, beside, markdown, read, schema, table};
 
 /// A run with every kind of verdict and cell, and with hostile texts.
 fn sample() -> Run {
@@ -19,6 +19,27 @@ fn the_table_fits_a_terminal() {
 #[test]
 fn the_markdown_report_holds_everything() {
     insta::assert_snapshot!(markdown(&sample()));
+}
+
+#[test]
+fn a_run_beside_itself_agrees_and_beside_another_shows_where_not() {
+    let run = sample();
+    let alone = beside(&run, &run);
+    assert!(alone.contains("(100%)"), "{alone}");
+    assert!(!alone.contains("| no |"), "{alone}");
+
+    let mut other = run.clone();
+    other.environment.cluster.kind = "kind".to_owned();
+    let probe = &mut other.probes[0];
+    probe.verdict = inroads_harness::run::Verdict::Fail;
+    probe.effort = None;
+    probe.reason = Some("a <b>hostile</b> | reason".to_owned());
+    let (id, method) = (probe.id.clone(), probe.method.clone());
+    let text = beside(&run, &other);
+    let row = format!("| `{id}` | {method} |");
+    let found = text.lines().find(|line| line.starts_with(&row));
+    let found = found.unwrap_or_else(|| panic!("no row {row}: {text}"));
+    assert!(!found.contains("<b>"), "{found}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::machine::Watch;
 use crate::program::{Ended, Program, User, has, skip, turn, until};
 
 /// The methods of `bench all`, in report order.
-const METHODS: [&str; 5] = ["direct", "forward", "route", "socks", "wireguard"];
+pub(crate) const METHODS: [&str; 5] = ["direct", "forward", "route", "socks", "wireguard"];
 
 /// The width that a table on standard output may have, in characters.
 const COLUMNS: usize = 100;

@@ -33,6 +33,7 @@ pub(crate) struct Program {
     home: TempDir,
     file: PathBuf,
     user: User,
+    limit: Duration,
     /// What every process that comes of it has in its environment.
     pub(crate) mark: String,
 }
@@ -49,6 +50,7 @@ pub(crate) struct Ended {
 /// A program that runs, with what it says going to files. It is killed where it is dropped.
 pub(crate) struct Running {
     child: Child,
+    limit: Duration,
     out: PathBuf,
     err: PathBuf,
 }
@@ -78,8 +80,15 @@ impl Program {
             home,
             file,
             user,
+            limit: LIMIT,
             mark,
         }
+    }
+
+    /// The same, with patience for what takes longer than a lab.
+    pub(crate) fn patient(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Its working directory, home and place for temporary files.
@@ -121,6 +130,8 @@ impl Program {
             .env("XDG_RUNTIME_DIR", self.home().join("run"))
             .env("SHELL", "/bin/sh")
             .env_remove("KUBECONFIG")
+            // Whatever is installed here, each test has the cluster that it is about.
+            .env("INROADS_CLUSTER", "lab")
             .env(MARK, &self.mark)
             .stdin(Stdio::null());
     }
@@ -142,7 +153,12 @@ impl Program {
             .stderr(File::create(&err).unwrap())
             .process_group(0);
         let child = command.spawn().unwrap();
-        Running { child, out, err }
+        Running {
+            child,
+            limit: self.limit,
+            out,
+            err,
+        }
     }
 
     /// Runs it to its end.
@@ -205,7 +221,11 @@ impl Running {
             }
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "{what}: it ended: {}", self.said());
-            assert!(begun.elapsed() < LIMIT, "{what}: never; {}", self.said());
+            assert!(
+                begun.elapsed() < self.limit,
+                "{what}: never; {}",
+                self.said()
+            );
             pause();
         }
     }
@@ -224,9 +244,10 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Ended {
-        let in_time = self.ends_within(LIMIT);
+        let limit = self.limit;
+        let in_time = self.ends_within(limit);
         let (out, err) = (self.printed(), self.said());
-        assert!(in_time, "still there after {LIMIT:?}; {out}{err}");
+        assert!(in_time, "still there after {limit:?}; {out}{err}");
         let code = self.child.wait().unwrap().code();
         Ended { code, out, err }
     }
