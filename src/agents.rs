@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
+use http::StatusCode;
 use inroads_harness::agent::{Repertoire, serve};
+use inroads_harness::metrics::{self, Metrics};
+use inroads_harness::pages;
 use inroads_harness::role::{Role, RoleError, RoleFuture, told_to_stop};
 use tokio::net::TcpListener;
 
@@ -19,6 +22,9 @@ pub(crate) fn repertoire() -> Repertoire {
     }
 }
 
+/// The variable that says where a role in a pod shows what it costs.
+const METRICS: &str = "INROADS_METRICS";
+
 /// Runs the role of this name.
 pub(crate) async fn run(name: &str, arguments: Vec<String>) -> Exit {
     let Some(role) = roles().into_iter().find(|role| role.name == name) else {
@@ -28,6 +34,9 @@ pub(crate) async fn run(name: &str, arguments: Vec<String>) -> Exit {
             known.join(", ")
         ));
     };
+    if let Err(error) = show_metrics().await {
+        return Exit::Failed(error.context(format!("role `{name}`")));
+    }
     match until_stopped((role.run)(arguments)).await {
         Ok(()) => Exit::Success,
         Err(error) => Exit::Failed(anyhow!(error).context(format!("role `{name}`"))),
@@ -53,6 +62,26 @@ fn roles() -> Vec<Role> {
         .chain(inroads_methods::roles())
         .chain(inroads_scenarios::roles())
         .collect()
+}
+
+/// Shows what this process costs, where a manifest says so: a kubelet reads a container's figures every ten
+/// seconds only, which is longer than a load.
+async fn show_metrics() -> anyhow::Result<()> {
+    let Ok(address) = std::env::var(METRICS) else {
+        return Ok(());
+    };
+    let reading = || format!("reading the variable {METRICS}");
+    let address: SocketAddr = address.parse().with_context(reading)?;
+    let listener = pages::listen(address).await?;
+    tokio::spawn(pages::serve(listener, |path| match path {
+        "/metrics" => pages::page(
+            StatusCode::OK,
+            metrics::MEDIA_TYPE,
+            Metrics::of_this_process().into_text(),
+        ),
+        _ => pages::not_found(),
+    }));
+    Ok(())
 }
 
 /// Runs a role until it ends or the process is asked to.

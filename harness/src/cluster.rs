@@ -34,6 +34,11 @@ pub trait Cluster: Send + Sync {
     /// [`ClusterError::NoLaptop`] where the cluster has none of that name.
     async fn laptop(&self, name: &str) -> Result<Box<dyn Laptop>, ClusterError>;
 
+    /// Whether all of it goes when it is [released](Self::release), and what is in it needs no tidying before.
+    fn goes_with_the_run(&self) -> bool {
+        false
+    }
+
     /// Removes what was made for this run; a cluster that existed before stays.
     ///
     /// # Errors
@@ -100,6 +105,8 @@ pub struct Node {
     pub name: String,
     /// Its address on the LAN.
     pub address: IpAddr,
+    /// Addresses of its pods; none where the pod network does not give each node a range.
+    pub pod_cidr: Option<IpNet>,
     /// Whether it runs the control plane, and takes no workloads.
     pub control_plane: bool,
 }

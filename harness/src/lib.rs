@@ -19,8 +19,11 @@ pub mod ids;
 pub mod kubernetes;
 pub mod measure;
 
+pub mod metrics;
+
 pub mod method;
 
+pub mod pages;
 pub mod plan;
 pub mod private;
 pub mod probe;

@@ -16,7 +16,7 @@ use crate::scenario::{PodFacts, ServiceFacts, Workload};
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Longest time for the namespace to empty.
-const DELETE_LIMIT: Duration = Duration::from_secs(60);
+const DELETE_LIMIT: Duration = Duration::from_secs(120);
 
 /// The image that manifest files name for this very program.
 const MANIFEST_IMAGE: &str = "inroads-agent";

@@ -1,5 +1,9 @@
-//! `route`: static routes to the cluster's pods and Services by way of a node, and the cluster's DNS for
+//! `route`: static routes to the cluster's pods and Services by way of its nodes, and the cluster's DNS for
 //! the cluster's names. Nothing is deployed.
+//!
+//! Pods are reached by their own node. By another one, answers would come back past it, straight from the pod's
+//! node to the laptop, and kube-proxy drops the rest of a connection of which a node has seen one direction only
+//! (projectcalico/calico#4296). Services go by one node, which answers in its own name.
 
 use std::net::IpAddr;
 
@@ -26,7 +30,8 @@ pub(crate) struct Route;
 #[derive(Serialize, Deserialize)]
 struct Told {
     gateway: IpAddr,
-    pods: IpNet,
+    /// Each node's pods, and the node.
+    pods: Vec<(IpNet, IpAddr)>,
     services: IpNet,
     names: ClusterNames,
 }
@@ -38,11 +43,11 @@ impl Method for Route {
     }
 
     fn title(&self) -> &'static str {
-        "static routes by a node"
+        "static routes by the nodes"
     }
 
     fn summary(&self) -> &'static str {
-        "routes for the pod and Service networks by way of a node, and the cluster's DNS for its names"
+        "routes for pods by way of their nodes, for Services by way of one, and the cluster's DNS for its names"
     }
 
     fn needs(&self) -> &'static [&'static str] {
@@ -99,9 +104,17 @@ impl Method for Route {
         let gateway = gateway
             .ok_or("the cluster has no nodes")
             .map_err(MethodError::while_doing("choosing a node as gateway"))?;
+        let mut pods: Vec<(IpNet, IpAddr)> = facts
+            .nodes
+            .iter()
+            .filter_map(|node| Some((node.pod_cidr?, node.address)))
+            .collect();
+        if pods.is_empty() {
+            pods.push((facts.pod_cidr, gateway.address));
+        }
         Ok(Invitation::pack(&Told {
             gateway: gateway.address,
-            pods: facts.pod_cidr,
+            pods,
             services: facts.service_cidr,
             names: ClusterNames::of(stage),
         }))
@@ -110,10 +123,13 @@ impl Method for Route {
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         let told: Told = invitation.unpack()?;
         let gateway = laptop::v4_address(told.gateway, "the node's address")?;
-        let pods = laptop::v4(told.pods, "pod")?;
         let services = laptop::v4(told.services, "Service")?;
         let mut changes = Changes::begin("route").await?;
-        changes.add_route(pods, By::Gateway(gateway)).await?;
+        for (pods, node) in told.pods {
+            let pods = laptop::v4(pods, "pod")?;
+            let node = laptop::v4_address(node, "the node's address")?;
+            changes.add_route(pods, By::Gateway(node)).await?;
+        }
         changes.add_route(services, By::Gateway(gateway)).await?;
         let resolver = resolver::take_over(&mut changes, &told.names).await?;
         Ok(Box::new(Connected { changes, resolver }))

@@ -313,6 +313,11 @@ impl Cluster for RealCluster {
         self.laptops.get(name).await
     }
 
+    fn goes_with_the_run(&self) -> bool {
+        let own = self.own.as_ref().map(|(ledger, _)| ledger);
+        own.is_some_and(|ledger| ledger.cluster.is_some() && !ledger.stays())
+    }
+
     async fn release(self: Box<Self>) -> Result<(), ClusterError> {
         let Self { laptops, own, .. } = *self;
         let ended = match laptops {

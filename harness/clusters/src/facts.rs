@@ -227,6 +227,10 @@ fn node(node: &NodeObject) -> Option<Node> {
     Some(Node {
         name: node.metadata.name.clone()?,
         address: internal.address.parse().ok()?,
+        pod_cidr: node
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.pod_cidr.as_ref()?.parse().ok()),
         control_plane: taints.unwrap_or_default().iter().any(|taint| {
             taint.effect == "NoSchedule" && taint.key.starts_with("node-role.kubernetes.io/")
         }),

@@ -20,8 +20,8 @@ use http::StatusCode;
 use inroads_harness::dns::{self, Patience, ResolvConf, Server, Sockets, Upstream};
 use inroads_harness::role::{Role, RoleError, told_to_stop};
 
-use crate::pages::{self, Page};
 use crate::spec::CLUSTER_DOMAIN;
+use inroads_harness::pages::{self, Page};
 use records::Identity;
 use responder::ClusterDns;
 

@@ -20,7 +20,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::check::Finding;
 use crate::spec::{CLUSTER_DOMAIN, LabSpec, NODES, Ready, Report, STAY, addresses};
-use crate::world::{laptop_host, node_address};
+use crate::world::{laptop_host, node_address, pods_of};
 pub use state::{LabState, Status};
 
 /// Longest time for a lab to be ready, on a machine that is busy with other things.
@@ -336,6 +336,7 @@ fn facts(ready: &Ready) -> Facts {
     let node = |(index, name): (usize, &&str)| Node {
         name: (*name).to_owned(),
         address: node_address(index).into(),
+        pod_cidr: Some(pods_of(index).into()),
         control_plane: index == 0,
     };
     Facts {

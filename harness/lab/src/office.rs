@@ -17,9 +17,9 @@ use inroads_harness::dns::{self, ListenError, Reply, Responder, Server, Sockets}
 use inroads_harness::role::{Role, RoleError, told_to_stop};
 
 use crate::authority::Request;
-use crate::pages::{self, Page};
 use crate::spec::{OFFICE_DOMAIN, addresses};
 use asked::Asked;
+use inroads_harness::pages::{self, Page};
 use zones::Zones;
 
 /// `inroads agent office`.

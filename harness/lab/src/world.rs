@@ -28,7 +28,7 @@ use crate::process::ExitStatus;
 use crate::rootfs::{self, FileError, LAB_DIR, Resolver};
 use crate::spec::{LabSpec, NODES, OFFICE_DOMAIN, Ready, Report, STAY, addresses};
 use hosts::{Host, Kind};
-pub(crate) use hosts::{laptop_host, node_address};
+pub(crate) use hosts::{laptop_host, node_address, pods_of};
 
 /// The bridge that is the office LAN.
 const SWITCH: &str = "lan0";

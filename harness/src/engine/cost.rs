@@ -1,18 +1,19 @@
 //! What a method costs while it carries the common rate: CPU time and memory of its parts.
 //!
-//! The laptop's part answers for itself; parts in the cluster are read from the API: kubelets' summaries
-//! for pods, and the metrics that API server and kubelets give of themselves.
+//! The laptop's part answers for itself; parts in the cluster are read by way of the API: the metrics that pods,
+//! API server and kubelets give of themselves.
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
 
 use super::Crew;
-use crate::ids::MethodId;
 use crate::measure::Reading;
 use crate::method::{Method, Part};
 use crate::run::Unit;
 use crate::stage::Stage;
+
+/// Where our parts show what they cost.
+const METRICS_PORT: u16 = 9100;
 
 /// What the parts of a method had used at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,7 +76,7 @@ async fn cluster(stage: &Stage, method: &dyn Method) -> Option<(f64, u64)> {
     let mut total = (0.0, 0);
     for part in parts {
         let (cpu, bytes) = match part {
-            Part::Pods(label) => pods(stage, &method.id(), label).await?,
+            Part::Pods(label) => pods(stage, label).await?,
             Part::ApiServer => process(stage, "/metrics").await?,
             Part::Kubelets => {
                 let mut sum = (0.0, 0);
@@ -113,67 +114,25 @@ fn parse_process(metrics: &str) -> Option<(f64, u64)> {
     Some((value("process_cpu_seconds_total")?, bytes))
 }
 
-/// The pods with this label, from the summaries of the nodes that run workloads.
-async fn pods(stage: &Stage, method: &MethodId, label: &str) -> Option<(f64, u64)> {
-    let prefix = format!("{label}-");
+/// The pods with this label, from the metrics that they show of themselves.
+async fn pods(stage: &Stage, label: &str) -> Option<(f64, u64)> {
+    let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let selected = ListParams::default().labels(&format!("inroads.dev/part={label}"));
     let mut total = (0.0, 0);
-    for node in stage.facts.workers() {
-        let path = format!("/api/v1/nodes/{}/proxy/stats/summary", node.name);
-        let summary: Summary = serde_json::from_str(&get(stage, &path).await?).ok()?;
-        let ours = summary.pods.iter().filter(|pod| {
-            pod.reference["namespace"] == stage.namespace
-                && pod.reference["name"].starts_with(&prefix)
-        });
-        for container in ours.flat_map(|pod| &pod.containers) {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "CPU nanoseconds of a run stay below 2^52"
-            )]
-            let cpu = container.cpu.usage_core_nano_seconds as f64 / 1e9;
-            total = (total.0 + cpu, total.1 + container.memory.rss_bytes);
-        }
+    for pod in pods.list(&selected).await.ok()?.items {
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}:{METRICS_PORT}/proxy/metrics",
+            stage.namespace, pod.metadata.name?
+        );
+        let (cpu, bytes) = process(stage, &path).await?;
+        total = (total.0 + cpu, total.1 + bytes);
     }
-    tracing::trace!(%method, ?total, "read the cost of pods");
     Some(total)
 }
 
 async fn get(stage: &Stage, path: &str) -> Option<String> {
     let request = http::Request::get(path).body(Vec::new()).ok()?;
     stage.client.request_text(request).await.ok()
-}
-
-/// The part of a kubelet's summary that is read (`k8s.io/kubelet/pkg/apis/stats/v1alpha1`).
-#[derive(Deserialize)]
-struct Summary {
-    pods: Vec<PodStats>,
-}
-
-#[derive(Deserialize)]
-struct PodStats {
-    #[serde(rename = "podRef")]
-    reference: BTreeMap<String, String>,
-    #[serde(default)]
-    containers: Vec<ContainerStats>,
-}
-
-#[derive(Deserialize)]
-struct ContainerStats {
-    cpu: CpuStats,
-    memory: MemoryStats,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CpuStats {
-    #[serde(default)]
-    usage_core_nano_seconds: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MemoryStats {
-    #[serde(default)]
-    rss_bytes: u64,
 }
 
 #[cfg(test)]

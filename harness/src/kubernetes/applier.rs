@@ -70,7 +70,7 @@ impl Applier {
         match self.whose().await? {
             Whose::Nobodys => {}
             Whose::Granted => return self.empty(limit).await,
-            Whose::Ours => self.delete_namespace(limit).await?,
+            Whose::Ours => self.delete_all(limit).await?,
             Whose::Foreign => {
                 return Err(KubernetesError::ForeignNamespace(self.namespace.clone()));
             }
@@ -108,7 +108,7 @@ impl Applier {
     /// [`KubernetesError::NotGone`] after `limit`.
     pub async fn clear(&self, limit: Duration) -> Result<(), KubernetesError> {
         match self.whose().await? {
-            Whose::Ours => self.delete_namespace(limit).await,
+            Whose::Ours => self.delete_all(limit).await,
             Whose::Granted => self.empty(limit).await,
             Whose::Nobodys | Whose::Foreign => Ok(()),
         }
@@ -123,12 +123,19 @@ impl Applier {
         match self.whose().await? {
             Whose::Nobodys | Whose::Foreign => {}
             Whose::Ours => {
-                self.delete_namespace(limit).await?;
+                self.delete_all(limit).await?;
                 removed.push(format!("namespace {}", self.namespace));
             }
             Whose::Granted => self.empty(limit).await?,
         }
         Ok(removed)
+    }
+
+    /// Deletes the namespace, what is in it first: a namespace that still has pods is looked at again after
+    /// ever longer times only.
+    async fn delete_all(&self, limit: Duration) -> Result<(), KubernetesError> {
+        self.empty(limit).await?;
+        self.delete_namespace(limit).await
     }
 
     /// Deletes all that is ours in the namespace, and waits until its pods are gone.

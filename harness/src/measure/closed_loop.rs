@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::{Errors, Histogram, Load, Op, OpError, REOPEN_DELAY, Session, open_sessions};
 use crate::clock::{self, Instant};
 
+/// Longest time for what is under way at the end of the window.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// How a closed loop is run.
 #[derive(Debug, Clone, Copy)]
 pub struct ClosedLoop {
@@ -58,10 +61,20 @@ pub async fn closed_loop<L: Load>(load: Rc<L>, plan: ClosedLoop) -> Result<Close
     let first_half = rate_during(&shared.done, plan.window / 2).await;
     let second_half = rate_during(&shared.done, plan.window / 2).await;
     shared.phase.set(Phase::Over);
-    for worker in workers {
-        worker
-            .await
-            .map_err(|panicked| OpError(panicked.to_string()))?;
+    let given_up = tokio::time::Instant::now() + GRACE;
+    for mut worker in workers {
+        match tokio::time::timeout_at(given_up, &mut worker).await {
+            Ok(ended) => ended.map_err(|panicked| OpError(panicked.to_string()))?,
+            // What hangs must neither hold the run nor pass for nothing.
+            Err(_elapsed) => {
+                worker.abort();
+                let late = OpError(format!(
+                    "no answer within {} s after the window",
+                    GRACE.as_secs()
+                ));
+                shared.tally.borrow_mut().errors.add(&late);
+            }
+        }
     }
 
     let mut tally = shared.tally.take();
@@ -228,6 +241,19 @@ mod tests {
                 }),
             }
         }
+    }
+
+    #[test]
+    fn an_operation_that_hangs_is_an_error_and_does_not_hold_the_run() {
+        let load = Rc::new(Sleeper {
+            takes: Duration::from_secs(60),
+            fails_every: None,
+            runs: Rc::default(),
+        });
+        let begun = clock::now();
+        let tally = on_this_thread(closed_loop(load, PLAN)).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(6));
+        assert_eq!((tally.ops, tally.errors.count), (0, 4));
     }
 
     const PLAN: ClosedLoop = ClosedLoop {

@@ -6,8 +6,9 @@
 
 use ipnet::Ipv4Net;
 use nlink::netlink::nftables::{
-    BaseChain, Chain, CmpOp, Expr, Family, FibFlags, FibResult, Field, FilterHook, HashKind, Match,
-    MetaKey, NatHook, NumgenKind, Policy, Priority, Register, Rule, Transaction, Value,
+    BaseChain, Chain, CmpOp, CtState, Expr, Family, FibFlags, FibResult, Field, FilterHook,
+    HashKind, Match, MetaKey, NatHook, NumgenKind, Policy, Priority, Register, Rule, Transaction,
+    Value,
 };
 
 use super::service_ports::{Endpoint, Protocol, ServedPort};
@@ -89,6 +90,11 @@ fn rules(ports: &[ServedPort], node: &str, pods: Ipv4Net) -> nlink::Result<Vec<R
         rule("nat-output").try_jump("services")?,
         rule("filter-input").try_jump("refusals")?,
         rule("filter-forward").try_jump("refusals")?,
+        // As kube-proxy does (kubernetes/kubernetes#74840): a node that sees one direction of a connection only
+        // carries no more than its first packet.
+        rule("filter-forward")
+            .match_ct_state(CtState::INVALID)
+            .drop(),
         rule("filter-output").try_jump("refusals")?,
         marked(rule("nat-postrouting")).masquerade(),
         // Pods are known by their own addresses among themselves, and by their node's to the LAN.

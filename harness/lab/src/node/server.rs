@@ -16,8 +16,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::logs::{self, LogOptions};
 use super::{KUBELET_PORT, Node, NodeError, exec, portforward, stats};
-use crate::metrics::Metrics;
 use crate::pki::Identity;
+use inroads_harness::metrics::Metrics;
 
 /// A body of any kind.
 pub(super) type Body = BoxBody<Bytes, Infallible>;

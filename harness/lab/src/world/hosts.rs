@@ -73,7 +73,7 @@ fn laptop_addresses() -> impl Iterator<Item = Ipv4Addr> {
 }
 
 /// The addresses of the pods of node number `index`: a /24 of the whole.
-fn pods_of(index: usize) -> Ipv4Net {
+pub(crate) fn pods_of(index: usize) -> Ipv4Net {
     let mut nets = addresses::PODS.subnets(24).into_iter().flatten();
     nets.nth(index).unwrap_or(addresses::PODS)
 }

@@ -13,7 +13,7 @@ use crate::apiserver::{
     server::Server,
     status::Status,
 };
-use crate::metrics::{self, Metrics};
+use inroads_harness::metrics::{self, Metrics};
 
 const OPENAPI_V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 

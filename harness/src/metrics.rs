@@ -1,21 +1,22 @@
-//! `/metrics` of the API server and of kubelets: what such a process costs, in Prometheus' text format
-//! and under the names that the real ones have for it.
+//! `/metrics` of a process: what it costs, in Prometheus' text format and under the names that API server and
+//! kubelets have for it.
 
 use std::fmt::{Display, Write as _};
 use std::fs;
 
-use inroads_harness::process_usage::ProcessUsage;
+use crate::process_usage::ProcessUsage;
 
 /// The media type of the text.
-pub(crate) const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Figures as text.
 #[derive(Debug, Default)]
-pub(crate) struct Metrics(String);
+pub struct Metrics(String);
 
 impl Metrics {
     /// Those of this process. A figure that cannot be read is left out.
-    pub(crate) fn of_this_process() -> Self {
+    #[must_use]
+    pub fn of_this_process() -> Self {
         let mut metrics = Self::default();
         if let Ok(used) = ProcessUsage::of_this() {
             let seconds = used.cpu.as_secs_f64();
@@ -32,7 +33,11 @@ impl Metrics {
         metrics
     }
 
-    pub(crate) fn add(&mut self, name: &str, kind: &str, about: &str, value: impl Display) {
+    /// Adds one more figure.
+    ///
+    /// # Panics
+    /// Never: a string takes any text.
+    pub fn add(&mut self, name: &str, kind: &str, about: &str, value: impl Display) {
         writeln!(
             self.0,
             "# HELP {name} {about}\n# TYPE {name} {kind}\n{name} {value}"
@@ -40,7 +45,9 @@ impl Metrics {
         .expect("a string takes any text");
     }
 
-    pub(crate) fn into_text(self) -> String {
+    /// The text.
+    #[must_use]
+    pub fn into_text(self) -> String {
         self.0
     }
 }

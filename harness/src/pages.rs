@@ -14,10 +14,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What a path shows.
-pub(crate) type Page = Response<Full<Bytes>>;
+pub type Page = Response<Full<Bytes>>;
 
 /// A page's text.
-pub(crate) fn page(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Page {
+pub fn page(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Page {
     let mut page = Response::new(Full::new(text.into()));
     *page.status_mut() = status;
     page.headers_mut()
@@ -26,12 +26,12 @@ pub(crate) fn page(status: StatusCode, kind: &'static str, text: impl Into<Bytes
 }
 
 /// Plain text.
-pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Page {
+pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> Page {
     page(status, "text/plain; charset=utf-8", text)
 }
 
 /// What there is at a path where nothing is.
-pub(crate) fn not_found() -> Page {
+pub fn not_found() -> Page {
     plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn not_found() -> Page {
 ///
 /// # Errors
 /// [`ListenError`], naming the address.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| ListenError { address, source })
@@ -48,13 +48,13 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, ListenErr
 /// Pages could not be served.
 #[derive(Debug, thiserror::Error)]
 #[error("listening for HTTP on `{address}`")]
-pub(crate) struct ListenError {
+pub struct ListenError {
     address: SocketAddr,
     source: std::io::Error,
 }
 
 /// Shows what `show` has for a path, for as long as it runs; a broken connection ends alone.
-pub(crate) async fn serve(
+pub async fn serve(
     listener: TcpListener,
     show: impl Fn(&str) -> Page + Send + Sync + 'static,
 ) -> Infallible {
