@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use hickory_proto::rr::rdata::{CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData};
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::authority::Zone;
@@ -32,6 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) namespaces: Vec<Arc<Namespace>>,
     pub(crate) services: Vec<Arc<Service>>,
     pub(crate) slices: Vec<Arc<EndpointSlice>>,
+    /// What clusters before Kubernetes 1.21 have instead of slices.
+    pub(crate) endpoints: Vec<Arc<Endpoints>>,
 }
 
 /// What records need besides the objects.
@@ -68,6 +70,16 @@ impl Records {
                     .entry(service)
                     .or_default()
                     .extend(objects::endpoints(slice));
+            }
+        }
+        for listed in &snapshot.endpoints {
+            if let (Some(namespace), Some(name)) =
+                (&listed.metadata.namespace, &listed.metadata.name)
+            {
+                endpoints
+                    .entry((namespace, name))
+                    .or_default()
+                    .extend(objects::listed_endpoints(listed));
             }
         }
         let mut own = BTreeSet::new();

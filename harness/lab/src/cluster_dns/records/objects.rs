@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use hickory_proto::rr::Name;
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{
+    EndpointPort as ListedPort, EndpointSubset, Endpoints, Service, ServicePort,
+};
 use k8s_openapi::api::discovery::v1::{Endpoint as ApiEndpoint, EndpointPort, EndpointSlice};
 
 use super::absolute;
@@ -70,6 +72,10 @@ impl Port {
     fn of_slice(port: &EndpointPort) -> Option<Self> {
         Self::new(port.name.as_deref(), port.protocol.as_deref(), port.port?)
     }
+
+    fn of_list(port: &ListedPort) -> Option<Self> {
+        Self::new(port.name.as_deref(), port.protocol.as_deref(), port.port)
+    }
 }
 
 /// The ports of a Service.
@@ -113,11 +119,34 @@ pub(super) fn endpoints(slice: &EndpointSlice) -> Vec<Endpoint> {
             .filter_map(|text| text.parse().ok());
         addresses.map(|address| Endpoint {
             address,
-            hostname: hostname(endpoint, address),
+            hostname: hostname(endpoint.hostname.as_deref(), address),
             ports: ports.clone(),
         })
     })
     .collect()
+}
+
+/// The ready endpoints of the older kind of object, which has its Service's name. For a Service that publishes
+/// addresses that are not ready, they stand among those that are.
+pub(super) fn listed_endpoints(listed: &Endpoints) -> Vec<Endpoint> {
+    let subsets = listed.subsets.iter().flatten();
+    subsets.flat_map(endpoints_of_subset).collect()
+}
+
+fn endpoints_of_subset(subset: &EndpointSubset) -> Vec<Endpoint> {
+    let ports = subset.ports.iter().flatten();
+    let ports: Vec<Port> = ports.filter_map(Port::of_list).collect();
+    let ready = subset.addresses.iter().flatten();
+    ready
+        .filter_map(|endpoint| {
+            let address = endpoint.ip.parse().ok()?;
+            Some(Endpoint {
+                address,
+                hostname: hostname(endpoint.hostname.as_deref(), address),
+                ports: ports.clone(),
+            })
+        })
+        .collect()
 }
 
 /// The Service that a slice belongs to: namespace and name.
@@ -131,9 +160,9 @@ pub(super) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
 }
 
 /// Its own, or one made of its address, as CoreDNS makes it.
-fn hostname(endpoint: &ApiEndpoint, address: IpAddr) -> String {
-    match &endpoint.hostname {
-        Some(hostname) if !hostname.is_empty() => hostname.clone(),
+fn hostname(own: Option<&str>, address: IpAddr) -> String {
+    match own {
+        Some(hostname) if !hostname.is_empty() => hostname.to_owned(),
         _ => address.to_string().replace(['.', ':'], "-"),
     }
 }

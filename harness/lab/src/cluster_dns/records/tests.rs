@@ -36,6 +36,11 @@ fn slice(service: &str, ports: Value, endpoints: Value) -> Arc<EndpointSlice> {
     }))
 }
 
+/// What older clusters have instead of slices.
+fn endpoints(service: &str, subsets: Value) -> Arc<Endpoints> {
+    object(json!({ "metadata": { "name": service, "namespace": "default" }, "subsets": subsets }))
+}
+
 /// A cluster with one Service of each kind.
 pub(in crate::cluster_dns) fn cluster() -> Records {
     let http = json!([{ "name": "http", "port": 80, "protocol": "TCP" }]);
@@ -114,6 +119,7 @@ pub(in crate::cluster_dns) fn cluster() -> Records {
                 json!([{ "addresses": ["10.244.1.7"] }]),
             ),
         ],
+        ..Snapshot::default()
     };
     Records::of(&snapshot, &identity(), 42)
 }
@@ -470,6 +476,53 @@ fn endpoints_of_several_slices_come_together() {
     assert_eq!(sorted(&found.answers), ["10.244.1.1", "10.244.1.2"]);
 }
 
+#[test]
+fn endpoints_say_what_slices_say() {
+    let db = || vec![service("db", json!({ "clusterIP": "None" }))];
+    let ports = json!([{ "name": "http", "port": 8080, "protocol": "TCP" }]);
+    let new = Snapshot {
+        services: db(),
+        slices: vec![slice(
+            "db",
+            ports.clone(),
+            json!([
+                { "addresses": ["10.244.1.1"], "hostname": "db-0" },
+                { "addresses": ["10.244.1.2"] },
+                { "addresses": ["10.244.1.3"], "conditions": { "ready": false } },
+            ]),
+        )],
+        ..Snapshot::default()
+    };
+    let old = Snapshot {
+        services: db(),
+        endpoints: vec![endpoints(
+            "db",
+            json!([{
+                "addresses": [{ "ip": "10.244.1.1", "hostname": "db-0" }, { "ip": "10.244.1.2" }],
+                "notReadyAddresses": [{ "ip": "10.244.1.3" }],
+                "ports": ports,
+            }]),
+        )],
+        ..Snapshot::default()
+    };
+    let [new, old] = [new, old].map(|it| Records::of(&it, &identity(), 1));
+    for (name, kind, count) in [
+        ("db.default.svc.cluster.local", RecordType::A, 2),
+        ("db-0.db.default.svc.cluster.local", RecordType::A, 1),
+        ("10-244-1-2.db.default.svc.cluster.local", RecordType::A, 1),
+        ("10-244-1-3.db.default.svc.cluster.local", RecordType::A, 0),
+        (
+            "_http._tcp.db.default.svc.cluster.local",
+            RecordType::SRV,
+            2,
+        ),
+    ] {
+        let answers = sorted(&answer(&old, name, kind).answers);
+        assert_eq!(answers, sorted(&answer(&new, name, kind).answers), "{name}");
+        assert_eq!(answers.len(), count, "{name}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_question_makes_it_panic(
@@ -494,6 +547,10 @@ proptest! {
             slices: vec![slice(&name, json!([{ "name": hostname, "port": port, "protocol": external }]), json!([
                 { "addresses": ["10.244.1.1", external], "hostname": hostname },
             ]))],
+            endpoints: vec![endpoints(&name, json!([{
+                "addresses": [{ "ip": "10.244.1.2", "hostname": hostname }, { "ip": external }],
+                "ports": [{ "name": hostname, "port": port, "protocol": external }],
+            }]))],
         };
         let _ = Records::of(&snapshot, &identity(), 1);
     }
