@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use inroads_clusters::Docker;
 use inroads_lab::Lab;
 use serde::Serialize;
 
@@ -46,6 +47,7 @@ pub(crate) async fn run(arguments: &Doctor) -> Exit {
         })),
         Err(error) => return Exit::failed(error),
     }
+    lines.extend(real_kubernetes().await);
     lines.push(kubectl());
     let printed = if arguments.json {
         serde_json::to_string(&lines)
@@ -80,7 +82,7 @@ fn show(lines: &[Line]) -> String {
     let verdict = if lines.iter().any(|line| line.state == State::Bad) {
         "`inroads bench` cannot run here before that is put right"
     } else {
-        "`inroads bench all` can run here, in the embedded lab"
+        "`inroads bench all` can run here"
     };
     text + "\n" + verdict + "\n"
 }
@@ -134,7 +136,38 @@ fn memory() -> Line {
     line("memory", state, detail)
 }
 
-/// Only for users' own looks into a lab: nothing here needs it.
+/// What kind clusters take. A lab needs none of it.
+async fn real_kubernetes() -> Vec<Line> {
+    let less =
+        |what: &str, error: &dyn std::error::Error| line(what, State::Less, error.to_string());
+    let docker = match Docker::find().await {
+        Ok(docker) => docker,
+        Err(error) => return vec![less("Docker, for kind", &error)],
+    };
+    let version = format!(
+        "{}, cgroup v{}",
+        docker.info.server_version, docker.info.cgroup_version
+    );
+    let engine = match docker.check_disk() {
+        Ok(()) => line("Docker, for kind", State::Good, version),
+        Err(error) => less("Docker, for kind", &error),
+    };
+    let kind = match inroads_clusters::kind_version(&docker).await {
+        Ok(version) => line("kind", State::Good, version),
+        Err(error) => less("kind", &error),
+    };
+    let image = match inroads_clusters::local_node_image(&docker).await {
+        Some(image) => line("image of a kind node", State::Good, image),
+        None => line(
+            "image of a kind node",
+            State::Less,
+            "none is here: kind pulls its own where there is a registry, `kind-configs/offline/build` makes one elsewhere",
+        ),
+    };
+    vec![engine, kind, image]
+}
+
+/// Only for users' own looks into a cluster: nothing here needs it.
 fn kubectl() -> Line {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
@@ -142,12 +175,12 @@ fn kubectl() -> Line {
         .find(|file| Path::is_file(file));
     match found {
         Some(file) => line(
-            "kubectl, to look into a lab",
+            "kubectl, to look into a cluster",
             State::Good,
             file.display().to_string(),
         ),
         None => line(
-            "kubectl, to look into a lab",
+            "kubectl, to look into a cluster",
             State::Less,
             "not on PATH; nothing else needs it",
         ),
