@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Makes images without a registry. To be sourced.
 #
 # An archive of images is made as `docker save` makes it, but without Docker, which would keep every image in it. It
@@ -35,6 +36,8 @@ load_archive_into_node() { # FROM TO KEY
   send_archive | docker start --attach --interactive "$container"
   docker commit --change "ENTRYPOINT $(docker image inspect --format '{{json .Config.Entrypoint}}' "$1")" \
     "$container" "$2"
+  docker rm "$container"
+  trap - EXIT
 }
 
 # The name that kubeadm has for the image of a component.
@@ -50,7 +53,8 @@ copy_programs() { # FROM TO FILE…
     mkdir -p "$to/usr/$folder"
     ln -sfn "usr/$folder" "$to/$folder"
   done
-  mkdir -p -m 1777 "$to/tmp"
+  mkdir -p "$to/tmp"
+  chmod 1777 "$to/tmp"
   { printf '%s\n' "$@"; libraries "$from" "$@"; } | sort -u | while read -r file; do
     install -D "$from/$file" "$to/$file"
   done
