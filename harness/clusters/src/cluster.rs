@@ -260,14 +260,15 @@ impl RealCluster {
         let components = components(&context.client, &facts).await;
         Ok(Self {
             client: context.client,
-            facts,
             laptops: Laptops::Containers(Containers {
                 run: ledger.name().to_owned(),
                 image: image.clone(),
                 network,
+                unknown: vec![facts.pod_cidr, facts.service_cidr],
                 docker,
                 made: Mutex::new(HashMap::new()),
             }),
+            facts,
             image,
             components,
             own: None,

@@ -5,14 +5,17 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use async_trait::async_trait;
 use inroads_harness::cluster::{ClusterError, Laptop};
-use inroads_harness::role::{Role, told_to_stop};
+use inroads_harness::role::{Role, RoleError, told_to_stop};
+use ipnet::IpNet;
+use nlink::netlink::route::{Ipv4Route, RouteType};
+use nlink::netlink::{Connection, Route};
 use testcontainers::bollard::models::DeviceMapping;
-use testcontainers::core::{AccessMode, Mount};
+use testcontainers::core::{AccessMode, Mount, WaitFor};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt as _};
 use tokio::process::Command;
@@ -39,12 +42,36 @@ const SHARED: &[&str] = &[
 /// Where virtual links are made.
 const TUN: &str = "/dev/net/tun";
 
-/// `inroads agent rest`: the first process of a container laptop.
+/// `inroads agent rest NETWORK…`: the first process of a container laptop.
 pub(crate) const ROLE: Role = Role {
     name: "rest",
     about: "keeps a laptop up until it is told to stop",
-    run: |_| Box::pin(async { Ok(told_to_stop().await?) }),
+    run: |networks| Box::pin(rest(networks)),
 };
+
+/// What a laptop that is up prints.
+const UP: &str = "up";
+
+/// A metric behind that of every other route.
+const LAST: u32 = u32::MAX;
+
+/// An office's router does not know the cluster's networks. The engine's sends all that it does not know out of the
+/// machine, where something else may answer: so the laptop itself says that they cannot be reached.
+async fn rest(networks: Vec<String>) -> Result<(), RoleError> {
+    let links = Connection::<Route>::new()?;
+    for network in networks {
+        let IpNet::V4(network) = network.parse()? else {
+            continue;
+        };
+        let route = Ipv4Route::from_addr(network.network(), network.prefix_len())
+            .route_type(RouteType::Unreachable)
+            .metric(LAST);
+        links.add_route(route).await?;
+    }
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{UP}").and_then(|()| stdout.flush())?;
+    Ok(told_to_stop().await?)
+}
 
 /// Where the laptops of a cluster are.
 pub(crate) enum Laptops {
@@ -71,6 +98,8 @@ pub(crate) struct Containers {
     pub(crate) run: String,
     pub(crate) image: String,
     pub(crate) network: String,
+    /// The cluster's networks, which no office's router knows.
+    pub(crate) unknown: Vec<IpNet>,
     pub(crate) docker: Docker,
     pub(crate) made: Mutex<HashMap<String, ContainerAsync<GenericImage>>>,
 }
@@ -106,7 +135,8 @@ impl Containers {
                 Mount::bind_mount(*folder, *folder).with_access_mode(AccessMode::ReadOnly)
             });
         let request = GenericImage::new(repository, tag)
-            .with_cmd(["agent", ROLE.name])
+            .with_wait_for(WaitFor::message_on_stdout(UP))
+            .with_cmd(["agent".to_owned(), ROLE.name.to_owned()].into_iter().chain(self.unknown.iter().map(ToString::to_string)))
             .with_container_name(format!("inroads-{}-{name}", self.run))
             .with_hostname(format!("laptop-{name}"))
             .with_network(&self.network)

@@ -234,7 +234,11 @@ fn usage() -> Result<Usage, Box<dyn Error + Send + Sync>> {
     })
 }
 
-/// The routes of this host's IPv4 table (proc_pid_net(5)), the default route and loopback apart.
+/// `RTF_REJECT` of route.h: the route leads nowhere.
+const REJECT: u32 = 0x200;
+
+/// The routes of this host's IPv4 table (proc_pid_net(5)), the default route, loopback and those that lead nowhere
+/// apart.
 fn network() -> Result<LaptopNetwork, Box<dyn Error + Send + Sync>> {
     let table = std::fs::read_to_string("/proc/thread-self/net/route")?;
     let routes = table.lines().skip(1).filter_map(|line| {
@@ -243,7 +247,9 @@ fn network() -> Result<LaptopNetwork, Box<dyn Error + Send + Sync>> {
             let raw = u32::from_str_radix(fields.get(index)?, 16).ok()?;
             Some(std::net::Ipv4Addr::from(raw.swap_bytes()))
         };
-        ipnet::Ipv4Net::with_netmask(address(1)?, address(7)?).ok()
+        let flags = u32::from_str_radix(fields.get(3)?, 16).ok()?;
+        let net = ipnet::Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
+        (flags & REJECT == 0).then_some(net)
     });
     Ok(LaptopNetwork {
         routes: routes
