@@ -13,7 +13,7 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use inroads_harness::Cluster;
-use inroads_harness::agent::Repertoire;
+use inroads_harness::method::{Method, Vantage};
 use inroads_lab::{Lab, LabOptions, LabState, Status};
 
 use crate::cli::{Cli, Which};
@@ -44,19 +44,22 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The laptops of a lab: one for each method that has one, and one for none.
-fn laptops(repertoire: &Repertoire) -> Vec<String> {
-    let methods = repertoire
-        .methods
+/// The laptops of a lab: one for each of `methods` that has one, and one for none.
+fn laptops(methods: &[&dyn Method]) -> Vec<String> {
+    let on_laptops = methods
         .iter()
-        .map(|method| method.id().as_label());
-    methods.chain(["none".to_owned()]).collect()
+        .filter(|method| method.vantage() == Vantage::Laptop);
+    on_laptops
+        .map(|method| method.id().as_label())
+        .chain(["none".to_owned()])
+        .collect()
 }
 
-/// Gets the cluster that was asked for, and says which and why.
+/// Gets the cluster that was asked for, with laptops for `methods` where it is made for this, and says which
+/// and why.
 async fn cluster(
     which: &Which,
-    repertoire: &Repertoire,
+    methods: &[&dyn Method],
     progress: &Progress,
 ) -> Result<Box<dyn Cluster>, Exit> {
     match which {
@@ -71,7 +74,7 @@ async fn cluster(
                 progress.step("cluster: an embedded lab, which needs nothing installed");
             }
             let options = LabOptions {
-                laptops: laptops(repertoire),
+                laptops: laptops(methods),
                 api_port: 0,
             };
             let lab = Lab::start(options, |step| progress.step(&format!("lab: {step}")))

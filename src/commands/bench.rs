@@ -24,8 +24,13 @@ pub(crate) async fn run(arguments: Bench) -> Exit {
 
 async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     let repertoire = repertoire();
-    let (methods, scenarios) =
-        Plan::select(&repertoire, &arguments.methods, &arguments.scenario).map_err(Exit::usage)?;
+    let (methods, scenarios) = Plan::select(
+        &repertoire,
+        &arguments.methods,
+        &arguments.peer,
+        &arguments.scenario,
+    )
+    .map_err(Exit::usage)?;
     let plan = Plan {
         methods,
         scenarios,
@@ -43,8 +48,13 @@ async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     let interrupted = CancellationToken::new();
     catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
     let progress = Progress::start();
+    let chosen: Vec<_> = plan
+        .methods
+        .iter()
+        .filter_map(|id| repertoire.method(id))
+        .collect();
     let cluster = tokio::select! {
-        cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress) => cluster,
+        cluster = cluster(&arguments.cluster.cluster, &chosen, &progress) => cluster,
         () = interrupted.cancelled() => Err(Exit::Interrupted),
     };
     // Nothing was measured, so nothing is kept.

@@ -24,8 +24,10 @@ pub(crate) async fn run(command: Cluster) -> anyhow::Result<()> {
 
 async fn up(name: &str, port: u16) -> anyhow::Result<()> {
     let progress = Progress::start();
+    let repertoire = repertoire();
+    let methods: Vec<_> = repertoire.methods.iter().map(Box::as_ref).collect();
     let options = LabOptions {
-        laptops: laptops(&repertoire()),
+        laptops: laptops(&methods),
         api_port: port,
     };
     let state = Lab::start_detached(name, options, |step| progress.step(step)).await;

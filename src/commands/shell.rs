@@ -33,7 +33,7 @@ async fn try_run(arguments: Shell) -> Result<Exit, Exit> {
     let repertoire = repertoire();
     let method = chosen(&repertoire, &arguments.method)?;
     let progress = Progress::start();
-    let cluster = cluster(&arguments.cluster.cluster, &repertoire, &progress).await?;
+    let cluster = cluster(&arguments.cluster.cluster, method.as_slice(), &progress).await?;
     let outcome = in_cluster(cluster.as_ref(), &repertoire, method, &arguments, &progress).await;
     let released = cluster.release().await;
     let status = outcome.map_err(Exit::Failed)?;
@@ -137,6 +137,11 @@ fn advice(crew: Option<&Crew>, name: &str, stage: &Stage) -> String {
         Access::Rewritten(map) => {
             for (from, to) in map.iter() {
                 let _ = write!(text, "\n  {from} is at {to}");
+            }
+        }
+        Access::UrlPrefix { server, prefixes } => {
+            for (from, prefix) in prefixes.iter() {
+                let _ = write!(text, "\n  {from} is at http://{server}{prefix}/");
             }
         }
     }
