@@ -17,5 +17,6 @@ mod faults;
 mod kubectl;
 mod machine;
 mod many;
+mod peers;
 mod program;
 mod shell;
