@@ -120,7 +120,7 @@ impl Record {
         let warning = Warning {
             kind: INTERRUPTED.to_owned(),
             text: format!(
-                "{beginning}{times} times and was started again ({}); the last: {}",
+                "{beginning}{times}× and was started again ({}); the last: {}",
                 during.join(", "),
                 found.said
             ),

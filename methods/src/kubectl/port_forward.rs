@@ -52,7 +52,9 @@ impl Method for PortForward {
 
     fn limit(&self, capability: Capability) -> &'static str {
         match capability {
-            Capability::HalfClose => "kubectl ends a connection soon after either side has ended",
+            Capability::HalfClose => {
+                "one second after either side has ended, the kubelet ends the other"
+            }
             other => forward::Forward.limit(other),
         }
     }
