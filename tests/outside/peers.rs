@@ -87,7 +87,13 @@ fn the_real_kubectl_runs_beside_ours() {
     check_proxy(&run);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert_eq!(run["run"]["status"], "complete", "{}", run["warnings"]);
-    check_port_forward(&run);
+    check_port_forward(&run, minor(kubectl[0]["version"].as_str().unwrap()));
+}
+
+/// The minor version of `v1.32.4`, with whatever a vendor appends.
+fn minor(version: &str) -> u32 {
+    let minor = version.split('.').nth(1).unwrap();
+    minor.parse().unwrap()
 }
 
 /// `kubectl proxy` carries HTTP, and what else was tried is said to be unsupported.
@@ -112,7 +118,7 @@ fn check_proxy(run: &Value) {
 }
 
 /// `kubectl port-forward` carries connections, dies of a refused one, and is measured all the same.
-fn check_port_forward(run: &Value) {
+fn check_port_forward(run: &Value, minor: u32) {
     let method = "forward:kubectl";
     for id in ["reach/pod-ip", "reach/cluster-ip"] {
         assert_eq!(probe(run, method, id, "verdict"), "pass", "{id}");
@@ -124,9 +130,12 @@ fn check_port_forward(run: &Value) {
         probe(run, method, "fidelity/udp-echo", "verdict"),
         "unsupported"
     );
-    let interrupted = warning(run, "interrupted", method).unwrap();
-    assert!(interrupted.contains("fidelity/refused: 1"), "{interrupted}");
-    assert!(interrupted.contains("kubectl port-forward pod/"));
+    // 1.20 outlives a refused connection, 1.32 does not; when that changed is not looked into here.
+    if minor >= 31 {
+        let interrupted = warning(run, "interrupted", method).unwrap();
+        assert!(interrupted.contains("fidelity/refused: 1"), "{interrupted}");
+        assert!(interrupted.contains("kubectl port-forward pod/"));
+    }
     assert!(figure(run, method, "requests").unwrap() > 0.0);
     assert!(figure(run, method, "cpu-laptop").unwrap() > 0.0, "its own");
 }
