@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 Examples:
   inroads bench all                      every method, every scenario, in about four minutes
   inroads bench socks wireguard --profile quick
+  inroads bench forward --peer kubectl   ours beside the real kubectl port-forward and kubectl proxy
   inroads shell wireguard -- curl -s http://web.inroads.svc.cluster.local/
   inroads shell none                     the same laptop with no way in, to compare
   inroads cluster up && kubectl --kubeconfig \"$(inroads cluster status --kubeconfig)\" get pods -A
@@ -81,9 +82,13 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// The methods, or `all`: the four and the control [default: all]
+    /// The methods, or `all`: the four and the control, with no variants [default: all]
     #[arg(value_name = "METHOD")]
     pub(crate) methods: Vec<String>,
+    /// Also what another program makes of the same, beside ours: kubectl (`port-forward` and `proxy`,
+    /// as forward:kubectl and forward:kubectl-proxy); may be given several times
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) peer: Vec<String>,
     /// Only this scenario; may be given several times [default: all]
     #[arg(long, value_name = "NAME")]
     pub(crate) scenario: Vec<String>,

@@ -14,8 +14,8 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use inroads_clusters::{ContextOptions, Docker, KindOptions, RealCluster};
 use inroads_harness::Cluster;
-use inroads_harness::agent::Repertoire;
 use inroads_harness::cluster::ClusterError;
+use inroads_harness::method::{Method, Vantage};
 use inroads_lab::{Lab, LabOptions, LabState, Status};
 use tokio_util::sync::CancellationToken;
 
@@ -64,13 +64,15 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The laptops of a lab: one for each method that has one, and one for none.
-fn laptops(repertoire: &Repertoire) -> Vec<String> {
-    let methods = repertoire
-        .methods
+/// The laptops of a lab: one for each of `methods` that has one, and one for none.
+fn laptops(methods: &[&dyn Method]) -> Vec<String> {
+    let on_laptops = methods
         .iter()
-        .map(|method| method.id().as_label());
-    methods.chain(["none".to_owned()]).collect()
+        .filter(|method| method.vantage() == Vantage::Laptop);
+    on_laptops
+        .map(|method| method.id().as_label())
+        .chain(["none".to_owned()])
+        .collect()
 }
 
 /// What a run asks of its cluster.
@@ -83,10 +85,11 @@ struct Wanted<'a> {
     cancel: &'a CancellationToken,
 }
 
-/// Gets the cluster that was asked for, and says which and why.
+/// Gets the cluster that was asked for, with laptops for `methods` where it is made for this, and says which
+/// and why.
 async fn cluster(
     wanted: Wanted<'_>,
-    repertoire: &Repertoire,
+    methods: &[&dyn Method],
     progress: &Progress,
 ) -> Result<Box<dyn Cluster>, Exit> {
     let Wanted {
@@ -103,7 +106,7 @@ async fn cluster(
     match which {
         Which::LabNamed(name) => lab_named(&name),
         Which::Auto | Which::Lab => tokio::select! {
-            lab = fresh_lab(repertoire, progress) => lab,
+            lab = fresh_lab(methods, progress) => lab,
             () = cancel.cancelled() => Err(Exit::Interrupted),
         },
         Which::Kind => {
@@ -154,9 +157,9 @@ fn lab_named(name: &str) -> Result<Box<dyn Cluster>, Exit> {
     }
 }
 
-async fn fresh_lab(repertoire: &Repertoire, progress: &Progress) -> Result<Box<dyn Cluster>, Exit> {
+async fn fresh_lab(methods: &[&dyn Method], progress: &Progress) -> Result<Box<dyn Cluster>, Exit> {
     let options = LabOptions {
-        laptops: laptops(repertoire),
+        laptops: laptops(methods),
         api_port: 0,
     };
     let lab = Lab::start(options, |step| progress.step(&format!("lab: {step}")))

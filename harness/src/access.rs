@@ -48,6 +48,13 @@ pub enum Access {
     },
     /// Listeners on the laptop that stand in for addresses in the cluster.
     Rewritten(AddressMap),
+    /// A web server on the laptop that passes HTTP requests on, to where the beginning of their path says.
+    UrlPrefix {
+        /// Where it listens.
+        server: SocketAddr,
+        /// What to put before a request's own path.
+        prefixes: PrefixMap,
+    },
 }
 
 impl Access {
@@ -57,30 +64,43 @@ impl Access {
         match self {
             Self::Unmodified => Effort::Unmodified,
             Self::Socks5 { .. } => Effort::Configured,
-            Self::Rewritten(_) => Effort::Rewritten,
+            Self::Rewritten(_) | Self::UrlPrefix { .. } => Effort::Rewritten,
         }
     }
 }
 
 /// Which local listener stands for which address in the cluster.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct AddressMap(BTreeMap<String, SocketAddr>);
+pub type AddressMap = StandIns<SocketAddr>;
 
-impl AddressMap {
+/// Which beginning of a path stands for which address in the cluster.
+pub type PrefixMap = StandIns<String>;
+
+/// What stands for which address in the cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StandIns<T>(BTreeMap<String, T>);
+
+impl<T> Default for StandIns<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T> StandIns<T> {
     /// Adds a stand-in for `host:port`.
-    pub fn insert(&mut self, host: &str, port: u16, local: SocketAddr) {
-        self.0.insert(authority(host, port), local);
+    pub fn insert(&mut self, host: &str, port: u16, stand_in: T) {
+        self.0.insert(authority(host, port), stand_in);
     }
 
     /// The stand-in for `host:port`, if there is one.
     #[must_use]
-    pub fn find(&self, host: &str, port: u16) -> Option<SocketAddr> {
-        self.0.get(&authority(host, port)).copied()
+    pub fn find(&self, host: &str, port: u16) -> Option<&T> {
+        self.0.get(&authority(host, port))
     }
 
     /// The pairs, by address in the cluster.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
-        self.0.iter().map(|(from, to)| (from.as_str(), *to))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
+        self.0.iter().map(|(from, to)| (from.as_str(), to))
     }
 }
 

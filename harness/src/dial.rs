@@ -1,7 +1,8 @@
 //! Opening connections through an access: the one place where a client differs between methods.
 //!
 //! Once open, a connection is a plain TCP socket, whatever the access: what is measured afterwards is
-//! the method and not the client.
+//! the method and not the client. Where an access carries HTTP requests alone, a client of HTTP asks for its
+//! [`HttpRoute`], and all others are told so.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,10 +13,13 @@ use fast_socks5::{ReplyError, SocksError};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::access::{Access, Secret};
+use crate::access::{Access, AddressMap, Secret};
 
 /// Longest time to resolve a name and to connect, each.
 const LIMIT: Duration = Duration::from_secs(10);
+
+/// The port that a URL need not name (RFC 9110 §4.2.1).
+const HTTP_PORT: u16 = 80;
 
 /// The largest UDP payload over IPv4 (RFC 768, RFC 791), and a buffer that no datagram exceeds.
 pub const MAX_DATAGRAM: usize = 65_535;
@@ -46,21 +50,54 @@ impl Dialer {
     pub async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
         let stream = match &self.access {
             Access::Unmodified => connect(resolve(host, port).await?).await?,
-            Access::Rewritten(map) => {
-                connect(
-                    map.find(host, port)
-                        .ok_or_else(|| DialError::not_mapped(host, port))?,
-                )
-                .await?
-            }
+            Access::Rewritten(map) => connect(mapped(map, host, port)?).await?,
             Access::Socks5 {
                 proxy,
                 username,
                 password,
             } => socks_connect(*proxy, username, password, host, port).await?,
+            Access::UrlPrefix { .. } => return Err(DialError::HttpOnly),
         };
         stream.set_nodelay(true).map_err(DialError::Connect)?;
         Ok(stream)
+    }
+
+    /// Connects such that HTTP requests to `host:port` can be sent, as [`http_route`](Self::http_route)
+    /// says. It is [`tcp`](Self::tcp) for all accesses that carry more than HTTP.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn http(&self, host: &str, port: u16) -> Result<TcpStream, DialError> {
+        let Access::UrlPrefix { server, .. } = &self.access else {
+            return self.tcp(host, port).await;
+        };
+        let stream = connect(*server).await?;
+        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        Ok(stream)
+    }
+
+    /// What a request to `host:port` says of where it goes.
+    ///
+    /// # Errors
+    /// [`DialError::NotMapped`] where requests go by a path, and there is none for this address.
+    pub fn http_route(&self, host: &str, port: u16) -> Result<HttpRoute, DialError> {
+        match &self.access {
+            Access::UrlPrefix { server, prefixes } => Ok(HttpRoute {
+                host: server.to_string(),
+                prefix: prefixes
+                    .find(host, port)
+                    .ok_or_else(|| DialError::not_mapped("path", host, port))?
+                    .clone(),
+            }),
+            _ if port == HTTP_PORT => Ok(HttpRoute {
+                host: host.to_owned(),
+                prefix: String::new(),
+            }),
+            _ => Ok(HttpRoute {
+                host: format!("{host}:{port}"),
+                prefix: String::new(),
+            }),
+        }
     }
 
     /// A path for datagrams to `host:port`.
@@ -70,13 +107,8 @@ impl Dialer {
     pub async fn udp(&self, host: &str, port: u16) -> Result<UdpPath, DialError> {
         match &self.access {
             Access::Unmodified => connected_udp(resolve(host, port).await?).await,
-            Access::Rewritten(map) => {
-                connected_udp(
-                    map.find(host, port)
-                        .ok_or_else(|| DialError::not_mapped(host, port))?,
-                )
-                .await
-            }
+            Access::Rewritten(map) => connected_udp(mapped(map, host, port)?).await,
+            Access::UrlPrefix { .. } => Err(DialError::HttpOnly),
             Access::Socks5 {
                 proxy,
                 username,
@@ -99,6 +131,23 @@ impl Dialer {
                 })
             }
         }
+    }
+}
+
+/// How a client of HTTP addresses its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// The value of `Host`: the authority of the URL that a user would type (RFC 9110 §7.2).
+    pub host: String,
+    /// What stands before the path; empty where the address is the target's own.
+    pub prefix: String,
+}
+
+impl HttpRoute {
+    /// Whether another server's head stands before the answer: what it adds may change with each answer.
+    #[must_use]
+    pub fn has_middleman(&self) -> bool {
+        !self.prefix.is_empty()
     }
 }
 
@@ -185,8 +234,16 @@ pub enum DialError {
     #[error("the proxy connection failed: {0}")]
     ProxyBroken(SocksError),
     /// A rewritten access has no stand-in for this address.
-    #[error("no listener stands in for {0}")]
-    NotMapped(String),
+    #[error("no {kind} stands in for {address}")]
+    NotMapped {
+        /// What would stand in for it.
+        kind: &'static str,
+        /// The address.
+        address: String,
+    },
+    /// The access carries HTTP requests, and nothing else.
+    #[error("only HTTP requests can be sent this way, by a path")]
+    HttpOnly,
     /// Nothing happened for too long.
     #[error("{what} took longer than {} s", LIMIT.as_secs())]
     TimedOut {
@@ -206,8 +263,11 @@ impl DialError {
         }
     }
 
-    fn not_mapped(host: &str, port: u16) -> Self {
-        Self::NotMapped(format!("{host}:{port}"))
+    fn not_mapped(kind: &'static str, host: &str, port: u16) -> Self {
+        Self::NotMapped {
+            kind,
+            address: format!("{host}:{port}"),
+        }
     }
 
     fn from_socks(error: SocksError) -> Self {
@@ -216,6 +276,13 @@ impl DialError {
             other => Self::ProxyBroken(other),
         }
     }
+}
+
+/// The listener that stands in for `host:port`.
+fn mapped(map: &AddressMap, host: &str, port: u16) -> Result<SocketAddr, DialError> {
+    map.find(host, port)
+        .copied()
+        .ok_or_else(|| DialError::not_mapped("listener", host, port))
 }
 
 /// The first address of `host`, by the system's resolver; a literal address needs none.
@@ -284,7 +351,32 @@ async fn limited<T>(what: &'static str, future: impl Future<Output = T>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::AddressMap;
+    use crate::access::PrefixMap;
+
+    #[tokio::test]
+    async fn by_a_path_go_http_requests_to_known_addresses_and_nothing_else() {
+        let mut prefixes = PrefixMap::default();
+        prefixes.insert("web", 80, "/services/web:80/proxy".to_owned());
+        let server = SocketAddr::from(([127, 0, 0, 1], 8001));
+        let dialer = Dialer::new(Access::UrlPrefix { server, prefixes });
+        let route = dialer.http_route("web", 80).unwrap();
+        assert_eq!(route.host, "127.0.0.1:8001");
+        assert_eq!(route.prefix, "/services/web:80/proxy");
+        let unknown = dialer.http_route("web", 81).unwrap_err().to_string();
+        assert!(unknown.contains("web:81"), "{unknown}");
+        let tcp = dialer.tcp("web", 80).await.unwrap_err();
+        let udp = dialer.udp("web", 80).await.unwrap_err();
+        assert!(matches!(tcp, DialError::HttpOnly), "{tcp}");
+        assert!(matches!(udp, DialError::HttpOnly), "{udp}");
+    }
+
+    #[test]
+    fn without_a_path_requests_name_their_own_target() {
+        let dialer = Dialer::new(Access::Unmodified);
+        let host = |port| dialer.http_route("web", port).unwrap().host;
+        assert_eq!((host(80), host(8080)), ("web".into(), "web:8080".into()));
+        assert!(!dialer.http_route("web", 80).unwrap().has_middleman());
+    }
 
     #[tokio::test]
     async fn a_refusal_is_told_from_an_address_without_a_stand_in() {
@@ -297,7 +389,7 @@ mod tests {
         let dialer = Dialer::new(Access::Rewritten(map));
         assert!(dialer.tcp("web", 80).await.unwrap_err().is_refused());
         let error = dialer.tcp("web", 81).await.unwrap_err();
-        assert!(matches!(error, DialError::NotMapped(_)), "{error}");
+        assert!(matches!(error, DialError::NotMapped { .. }), "{error}");
     }
 
     #[tokio::test]

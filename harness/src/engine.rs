@@ -217,9 +217,9 @@ impl Engine<'_> {
     /// Asks every probe through every method, methods at the same time: nothing is measured meanwhile.
     async fn ask_probes(&self, crews: &mut [Crew], workload: &Workload, record: &mut Record) {
         let asking = crews.iter_mut().map(|crew| async move {
-            let mut results = Vec::new();
+            let (mut results, mut interruptions) = (Vec::new(), Vec::new());
             let Some(method) = self.repertoire.method(&crew.method) else {
-                return results;
+                return (results, interruptions);
             };
             for scenario in self.scenarios() {
                 for asked in scenario.probes() {
@@ -229,11 +229,20 @@ impl Engine<'_> {
                     });
                     self.observer.on(&Event::Probed(&result));
                     results.push(result);
+                    // The next probe must not pay for what this one has broken.
+                    if let Ok(Some(found)) = crew.interruptions().await {
+                        interruptions.push((crew.method.clone(), asked.id, found));
+                    }
                 }
             }
-            results
+            (results, interruptions)
         });
-        for result in join_all(asking).await.into_iter().flatten() {
+        let asked = join_all(asking).await;
+        let (results, interruptions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        for (method, during, found) in interruptions.into_iter().flatten() {
+            record.interrupted(&method, during, found);
+        }
+        for result in results.into_iter().flatten() {
             if result.verdict == Verdict::NotRun {
                 let text = format!("`{}` through `{}` was not asked", result.id, result.method);
                 self.warn(

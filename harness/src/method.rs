@@ -36,6 +36,17 @@ pub trait Method: Send + Sync {
     /// Why it does not carry `capability`, one clause. Asked only for what it does not expose.
     fn limit(&self, capability: Capability) -> &'static str;
 
+    /// The program by others that does its work, where it is run to be compared with ours: a peer. `all`
+    /// leaves peers out.
+    fn peer(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The programs that it runs on the laptop, which must be installed there.
+    fn programs(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Where its client stands.
     fn vantage(&self) -> Vantage {
         Vantage::Laptop
@@ -91,11 +102,26 @@ pub trait Connection: Send + Sync {
         Vec::new()
     }
 
+    /// Waits until it carries again, where what carries it has ended by itself, and says how often that has
+    /// been so far.
+    async fn interruptions(&self) -> Interruptions {
+        Interruptions::default()
+    }
+
     /// Disconnects and undoes, and says what could not be undone.
     ///
     /// # Errors
     /// Where something on the laptop may be left changed; the message names it.
     async fn close(self: Box<Self>) -> Result<(), MethodError>;
+}
+
+/// That what carries a connection has ended by itself, and was started again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interruptions {
+    /// How often, since it was connected.
+    pub count: u64,
+    /// What it said the last time, one line.
+    pub said: String,
 }
 
 /// What a laptop must know to connect: the method's own form, opaque to everyone between.
@@ -138,6 +164,8 @@ pub struct Manifest {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
+    /// HTTP requests, where TCP connections as such are not carried.
+    Http,
     /// TCP connections.
     Tcp,
     /// TCP's half-close (RFC 9293 §3.6): one side ends its stream, the other goes on.
@@ -157,6 +185,7 @@ pub enum Capability {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Http => "http",
             Self::Tcp => "tcp",
             Self::HalfClose => "half-close",
             Self::Udp => "udp",
@@ -188,11 +217,15 @@ pub enum Part {
     Kubelets,
 }
 
-/// The laptop's own network, as far as a method must not collide with it.
+/// The laptop as it was before: its own network, as far as a method must not collide with it, and its
+/// programs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LaptopNetwork {
     /// Destinations that have a route of their own, the default route apart.
     pub routes: Vec<ipnet::IpNet>,
+    /// Those [`Method::programs`] that are installed.
+    #[serde(default)]
+    pub programs: Vec<String>,
 }
 
 /// A method could not be deployed or connected.

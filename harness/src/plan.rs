@@ -65,6 +65,14 @@ pub enum PlanError {
         /// What there is.
         known: String,
     },
+    /// There is no such peer.
+    #[error("there is no peer `{name}`\n(hint: there are {known})")]
+    NoPeer {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
     /// There is no such scenario.
     #[error("there is no scenario `{name}`\n(hint: there are {known})")]
     NoScenario {
@@ -128,13 +136,14 @@ impl Profile {
 
 impl Plan {
     /// Checks the names that a user gave: `all` stands for every method without a variant, no scenario for
-    /// every scenario.
+    /// every scenario, and a peer for the methods that are its work, beside the others.
     ///
     /// # Errors
-    /// [`PlanError::NoMethod`] and [`PlanError::NoScenario`], with what there is.
+    /// [`PlanError::NoMethod`], [`PlanError::NoPeer`] and [`PlanError::NoScenario`], with what there is.
     pub fn select(
         repertoire: &Repertoire,
         methods: &[String],
+        peers: &[String],
         scenarios: &[String],
     ) -> Result<(Vec<MethodId>, Vec<String>), PlanError> {
         let known: Vec<MethodId> = repertoire
@@ -150,9 +159,32 @@ impl Plan {
                 });
             }
         }
+        let known_peers: BTreeMap<&str, Vec<MethodId>> = repertoire
+            .methods
+            .iter()
+            .filter_map(|method| Some((method.peer()?, method.id())))
+            .fold(BTreeMap::new(), |mut known, (peer, id)| {
+                known.entry(peer).or_insert_with(Vec::new).push(id);
+                known
+            });
+        for name in peers {
+            if !known_peers.contains_key(name.as_str()) {
+                return Err(PlanError::NoPeer {
+                    name: name.clone(),
+                    known: list(known_peers.keys()),
+                });
+            }
+        }
+        let of_peers: Vec<&MethodId> = peers
+            .iter()
+            .filter_map(|name| known_peers.get(name.as_str()))
+            .flatten()
+            .collect();
         let every = methods.is_empty() || methods.iter().any(|name| name == "all");
         let chosen = |id: &MethodId| {
-            (every && id.base() == id.as_str()) || methods.iter().any(|name| name == id.as_str())
+            (every && id.base() == id.as_str())
+                || methods.iter().any(|name| name == id.as_str())
+                || of_peers.contains(&id)
         };
         let known_scenarios: Vec<&str> = repertoire.scenarios.iter().map(|s| s.id()).collect();
         for name in scenarios {

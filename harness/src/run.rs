@@ -346,6 +346,9 @@ pub enum ClaimVerdict {
 /// The kind of a warning about a figure that may be used all the same.
 pub const CAUTION: &str = "caution";
 
+/// The kind of a warning that what carries a method ended by itself and was started again.
+pub const INTERRUPTED: &str = "interrupted";
+
 /// Something a reader must know before trusting the figures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Warning {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dial::Dialer;
 use crate::measure::Reading;
 
-use crate::method::Manifest;
+use crate::method::{Capability, Manifest};
 use crate::probe::{Attempt, Probe};
 
 /// A workload, the probes that ask about it, and the loads that measure it.
@@ -42,6 +42,11 @@ pub trait Scenario: Send + Sync {
 
     /// The loads it runs, in order. The first closed loop calibrates the common rate.
     fn loads(&self) -> &'static [LoadSpec];
+
+    /// What a method must carry for a load to be possible at all.
+    fn load_needs(&self, _load: &LoadSpec) -> &'static [Capability] {
+        &[Capability::Tcp]
+    }
 
     /// Runs one load and returns its figures. Blocks: it is called on a thread of its own, and brings
     /// its own single-threaded runtimes.

@@ -10,40 +10,30 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use inroads_harness::access::{Access, AddressMap, Secret};
+use inroads_harness::access::{Access, AddressMap};
 use inroads_harness::ids::MethodId;
-use inroads_harness::kubernetes::{self, KubernetesError};
+use inroads_harness::kubernetes;
 use inroads_harness::method::{
     Capability, Connection, Invitation, Manifest, Method, MethodError, Part,
 };
-use inroads_harness::scenario::{Object, Target};
+use inroads_harness::scenario::Target;
 use inroads_harness::stage::Stage;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, PostParams};
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use crate::account::{self, Kind, Told};
 use listener::Forwarder;
 
 /// The ServiceAccount that the laptop acts as.
-const ACCOUNT: &str = "forward";
+pub(crate) const ACCOUNT: &str = "forward";
 
-/// How long its token is good for, in seconds: longer than any run.
-const TOKEN_SECONDS: i64 = 6 * 3600;
+/// What the ServiceAccount may do.
+pub(crate) const MANIFESTS: &[Manifest] = &[Manifest {
+    file: "forward.yaml",
+    yaml: include_str!("../manifests/forward.yaml"),
+}];
 
 /// The method.
 pub(crate) struct Forward;
-
-/// What a laptop is told.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    api_server: String,
-    ca: String,
-    token: Secret<String>,
-    namespace: String,
-    targets: Vec<Target>,
-}
 
 #[async_trait]
 impl Method for Forward {
@@ -84,7 +74,7 @@ impl Method for Forward {
             Capability::PodIp | Capability::ClusterIp => {
                 "only targets that were named in advance have a listener"
             }
-            Capability::Tcp => "port-forward carries it",
+            Capability::Tcp | Capability::Http => "port-forward carries it",
         }
     }
 
@@ -93,10 +83,7 @@ impl Method for Forward {
     }
 
     fn manifests(&self) -> &'static [Manifest] {
-        &[Manifest {
-            file: "forward.yaml",
-            yaml: include_str!("../manifests/forward.yaml"),
-        }]
+        MANIFESTS
     }
 
     async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
@@ -104,33 +91,7 @@ impl Method for Forward {
     }
 
     async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), &stage.namespace);
-        let request = TokenRequest {
-            spec: Some(TokenRequestSpec {
-                expiration_seconds: Some(TOKEN_SECONDS),
-                ..TokenRequestSpec::default()
-            }),
-            ..TokenRequest::default()
-        };
-        let made = accounts
-            .create_token_request(ACCOUNT, &PostParams::default(), &request)
-            .await;
-        let made = made.map_err(KubernetesError::call(
-            "making a token of",
-            "serviceaccount",
-            ACCOUNT,
-        ))?;
-        Ok(Invitation::pack(&Told {
-            api_server: stage.facts.api_server.clone(),
-            ca: stage.facts.api_server_ca.clone(),
-            token: Secret::new(
-                made.status
-                    .and_then(|status| status.token)
-                    .unwrap_or_default(),
-            ),
-            namespace: stage.namespace.clone(),
-            targets: targets.to_vec(),
-        }))
+        account::invite(stage, ACCOUNT, targets).await
     }
 
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
@@ -179,16 +140,10 @@ impl Connection for Connected {
 
 /// Where a target's pods are found.
 fn object(target: &Target, namespace: &str) -> listener::Wanted {
-    let service = |namespace: &str, name: &str| listener::Wanted::Service {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    };
-    match &target.object {
-        Object::Service(name) => service(namespace, name),
-        Object::ClusterDns => service("kube-system", "kube-dns"),
-        Object::Pod(name) => listener::Wanted::Pod {
-            namespace: namespace.to_owned(),
-            name: name.clone(),
-        },
+    let (kind, namespace, name) = account::found_at(target, namespace);
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    match kind {
+        Kind::Service => listener::Wanted::Service { namespace, name },
+        Kind::Pod => listener::Wanted::Pod { namespace, name },
     }
 }

@@ -220,6 +220,7 @@ mod tests {
     fn laptop(routes: &[&str]) -> LaptopNetwork {
         LaptopNetwork {
             routes: routes.iter().map(|net| net.parse().unwrap()).collect(),
+            ..LaptopNetwork::default()
         }
     }
 

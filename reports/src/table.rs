@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{CAUTION, Level, Run, Status, Summary, Unit, Verdict};
+use inroads_harness::run::{CAUTION, INTERRUPTED, Level, Run, Status, Summary, Unit, Verdict};
 use inroads_harness::stats::median;
 
 use crate::figures::{figure, ratio};
@@ -106,7 +106,12 @@ fn heading(run: &Run) -> String {
 }
 
 fn one_table(run: &Run, methods: &[&MethodId]) -> String {
-    let mut lines = vec![line("", methods.iter().map(|id| id.to_string()))];
+    let mut lines = vec![line("", methods.iter().map(|id| id.base().to_owned()))];
+    // A variant has no room beside what it is a variant of.
+    if methods.iter().any(|id| variant(id).is_some()) {
+        let variants = methods.iter().map(|id| variant(id).unwrap_or_default());
+        lines.push(line("", variants.map(ToOwned::to_owned)));
+    }
     lines.push("─".repeat(LABEL + COLUMN * methods.len()));
     lines.push(line("set up in", methods.iter().map(|id| setup(run, id))));
     lines.push(line(
@@ -150,6 +155,13 @@ fn one_table(run: &Run, methods: &[&MethodId]) -> String {
         .iter()
         .map(|line| line.trim_end())
         .fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// The variant of a method, its colon in front.
+fn variant(id: &MethodId) -> Option<&str> {
+    id.as_str()
+        .strip_prefix(id.base())
+        .filter(|rest| !rest.is_empty())
 }
 
 /// What stands where there is no figure.
@@ -262,6 +274,13 @@ fn footing(run: &Run) -> String {
     if !stand_ins.is_empty() {
         writeln!(text, "stand-ins of the lab: {}", stand_ins.join(", "))
             .expect("writing to a string");
+    }
+    for warning in &run.warnings {
+        if warning.kind == INTERRUPTED {
+            // The rest of it stands in the report.
+            let what = warning.text.split(" (").next().unwrap_or_default();
+            writeln!(text, "{what}, see report.md").expect("writing to a string");
+        }
     }
     let cautions = run
         .warnings

@@ -14,7 +14,7 @@ use inroads_harness::dial::Dialer;
 use inroads_harness::measure::{
     ClosedLoop, ClosedTally, Load, OpenLoop, Reading, closed_loop, on_this_thread, open_loop,
 };
-use inroads_harness::method::Manifest;
+use inroads_harness::method::{Capability, Manifest};
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::run::Unit;
 use inroads_harness::scenario::{LoadOrder, LoadSpec, ScenarioError, Shape, Target, Workload};
@@ -136,6 +136,14 @@ impl Scenario for Http {
                 connections: 2,
             },
         ]
+    }
+
+    fn load_needs(&self, load: &LoadSpec) -> &'static [Capability] {
+        match load.id {
+            // Without TLS there is nothing to negotiate HTTP/2 with, so nothing may stand in the middle.
+            "requests-h2" => &[Capability::Tcp],
+            _ => &[],
+        }
     }
 
     fn measure(

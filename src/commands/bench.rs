@@ -24,8 +24,13 @@ pub(crate) async fn run(arguments: Bench) -> Exit {
 
 async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     let repertoire = repertoire();
-    let (methods, scenarios) =
-        Plan::select(&repertoire, &arguments.methods, &arguments.scenario).map_err(Exit::usage)?;
+    let (methods, scenarios) = Plan::select(
+        &repertoire,
+        &arguments.methods,
+        &arguments.peer,
+        &arguments.scenario,
+    )
+    .map_err(Exit::usage)?;
     let plan = Plan {
         methods,
         scenarios,
@@ -43,13 +48,18 @@ async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     let interrupted = CancellationToken::new();
     catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
     let progress = Progress::start();
+    let chosen: Vec<_> = plan
+        .methods
+        .iter()
+        .filter_map(|id| repertoire.method(id))
+        .collect();
     let wanted = Wanted {
         choice: &arguments.cluster,
         run: &id,
         keep: arguments.keep,
         cancel: &interrupted,
     };
-    let cluster = cluster(wanted, &repertoire, &progress).await;
+    let cluster = cluster(wanted, &chosen, &progress).await;
     // Nothing was measured, so nothing is kept.
     let cluster = cluster.inspect_err(|_exit| drop(std::fs::remove_dir(&folder)))?;
     let engine = Engine {

@@ -51,8 +51,10 @@ async fn up_kind(name: &str, choice: &KindChoice) -> anyhow::Result<()> {
 
 async fn up_lab(name: &str, port: u16) -> anyhow::Result<()> {
     let progress = Progress::start();
+    let repertoire = repertoire();
+    let methods: Vec<_> = repertoire.methods.iter().map(Box::as_ref).collect();
     let options = LabOptions {
-        laptops: laptops(&repertoire()),
+        laptops: laptops(&methods),
         api_port: port,
     };
     let state = Lab::start_detached(name, options, |step| progress.step(step)).await;

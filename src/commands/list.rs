@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &List) -> anyhow::Result<()> {
         let methods = repertoire.methods.iter().map(|method| {
             json!({
                 "id": method.id(), "title": method.title(), "summary": method.summary(),
-                "needs": method.needs(), "exposes": method.exposes(),
+                "needs": method.needs(), "exposes": method.exposes(), "peer": method.peer(),
             })
         });
         let scenarios = repertoire.scenarios.iter().map(|scenario| {
@@ -31,9 +31,16 @@ pub(crate) fn run(arguments: &List) -> anyhow::Result<()> {
     }
     let mut text = "Methods\n".to_owned();
     for method in &repertoire.methods {
-        writeln!(text, "  {:<12} {}", method.id(), method.summary())?;
+        writeln!(text, "  {:<21} {}", method.id(), method.summary())?;
+        if let Some(peer) = method.peer() {
+            writeln!(
+                text,
+                "  {:<21}   a peer: `--peer {peer}` adds it, `all` does not",
+                ""
+            )?;
+        }
         for need in method.needs() {
-            writeln!(text, "  {:<12}   needs {need}", "")?;
+            writeln!(text, "  {:<21}   needs {need}", "")?;
         }
     }
     text += "\nScenarios\n";

@@ -41,7 +41,7 @@ async fn try_run(arguments: Shell) -> Result<Exit, Exit> {
         keep: false,
         cancel: &CancellationToken::new(),
     };
-    let cluster = cluster(wanted, &repertoire, &progress).await?;
+    let cluster = cluster(wanted, method.as_slice(), &progress).await?;
     let outcome = in_cluster(
         cluster.as_ref(),
         &repertoire,
@@ -154,6 +154,11 @@ fn advice(crew: Option<&Crew>, name: &str, stage: &Stage) -> String {
         Access::Rewritten(map) => {
             for (from, to) in map.iter() {
                 let _ = write!(text, "\n  {from} is at {to}");
+            }
+        }
+        Access::UrlPrefix { server, prefixes } => {
+            for (from, prefix) in prefixes.iter() {
+                let _ = write!(text, "\n  {from} is at http://{server}{prefix}/");
             }
         }
     }

@@ -33,6 +33,7 @@ fn what_does_not_exist_is_refused_by_name_with_what_does() {
         &["bench", "all", "--scenario", "ftp"],
         &["no scenario `ftp`", "`http`", "`dns`"],
     );
+    refused(&["bench", "--peer", "oc"], &["no peer `oc`", "`kubectl`"]);
     refused(
         &["bench", "--profile", "fast"],
         &["no profile `fast`", "`quick`", "`standard`"],
@@ -104,6 +105,7 @@ fn the_help_teaches_examples_and_exit_codes() {
     for command in ["bench", "shell", "cluster", "doctor", "report"] {
         assert!(program.ok(&[command, "--help"]).contains("Usage"));
     }
+    assert!(program.ok(&["bench", "--help"]).contains("--peer"));
     assert_eq!(
         program.ok(&["--version"]).trim(),
         format!("inroads {}", env!("CARGO_PKG_VERSION"))
@@ -122,11 +124,20 @@ fn a_list_and_a_schema_are_json_and_completions_know_the_commands() {
     };
     assert_eq!(
         ids("methods"),
-        ["direct", "forward", "route", "socks", "wireguard"]
+        [
+            "direct",
+            "forward",
+            "forward:kubectl",
+            "forward:kubectl-proxy",
+            "route",
+            "socks",
+            "wireguard"
+        ]
     );
     assert_eq!(ids("scenarios"), ["http", "dns"]);
     let plain = program.ok(&["list"]);
-    for word in ["wireguard", "dns/srv", "fidelity/half-close", "[thorough]"] {
+    let words = "wireguard dns/srv fidelity/half-close [thorough] --peer";
+    for word in words.split(' ') {
         assert!(plain.contains(word), "{word}: {plain}");
     }
 

@@ -18,5 +18,6 @@ mod kind;
 mod kubectl;
 mod machine;
 mod many;
+mod peers;
 mod program;
 mod shell;

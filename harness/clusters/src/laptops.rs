@@ -136,7 +136,11 @@ impl Containers {
             });
         let request = GenericImage::new(repository, tag)
             .with_wait_for(WaitFor::message_on_stdout(UP))
-            .with_cmd(["agent".to_owned(), ROLE.name.to_owned()].into_iter().chain(self.unknown.iter().map(ToString::to_string)))
+            .with_cmd(
+                ["agent".to_owned(), ROLE.name.to_owned()]
+                    .into_iter()
+                    .chain(self.unknown.iter().map(ToString::to_string)),
+            )
             .with_container_name(format!("inroads-{}-{name}", self.run))
             .with_hostname(format!("laptop-{name}"))
             .with_network(&self.network)

@@ -17,6 +17,7 @@ mod ruleset;
 mod runtime;
 mod server;
 mod service_ports;
+mod spdy;
 mod stats;
 mod status;
 mod websocket;

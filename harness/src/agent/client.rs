@@ -15,7 +15,7 @@ use super::protocol::{Answer, Call, MAX_LINE, Order, Reply, Usage};
 use crate::Access;
 use crate::ids::MethodId;
 use crate::measure::Reading;
-use crate::method::{Invitation, LaptopNetwork};
+use crate::method::{Interruptions, Invitation, LaptopNetwork};
 use crate::run::{Component, ProbeResult};
 use crate::scenario::{LoadOrder, Workload};
 
@@ -214,7 +214,18 @@ impl Agent {
         }
     }
 
-    /// What its process has used.
+    /// Waits until its connection carries again, and returns how often it was interrupted so far.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn settle(&mut self) -> Result<Interruptions, AgentError> {
+        match self.call(Order::Settle, ORDER_LIMIT).await? {
+            Answer::Settled(interruptions) => Ok(interruptions),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// What its process has used, with those that it has started.
     ///
     /// # Errors
     /// See [`AgentError`].
@@ -225,7 +236,7 @@ impl Agent {
         }
     }
 
-    /// Which networks its laptop routes.
+    /// Which networks its laptop routes, and which programs it has.
     ///
     /// # Errors
     /// See [`AgentError`].

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::Access;
 use crate::ids::MethodId;
 use crate::measure::Reading;
-use crate::method::{Invitation, LaptopNetwork};
+use crate::method::{Interruptions, Invitation, LaptopNetwork};
 use crate::run::{Component, ProbeResult};
 use crate::scenario::{LoadOrder, Workload};
 
@@ -72,9 +72,11 @@ pub enum Order {
         /// What is in the cluster.
         workload: Workload,
     },
+    /// Wait until the connection carries again, where it does not. Answered with [`Answer::Settled`].
+    Settle,
     /// Say what this process has used. Answered with [`Answer::Used`].
     Usage,
-    /// Say which networks this laptop routes. Answered with [`Answer::Network`].
+    /// Say which networks this laptop routes, and which programs it has. Answered with [`Answer::Network`].
     Network,
 }
 
@@ -93,9 +95,11 @@ pub enum Answer {
     Probed(ProbeResult),
     /// A load's figures.
     Measured(Vec<Reading>),
+    /// How often the connection was interrupted so far.
+    Settled(Interruptions),
     /// What the process has used.
     Used(Usage),
-    /// The laptop's networks.
+    /// The laptop's networks and programs.
     Network(LaptopNetwork),
     /// It is done.
     Done,
@@ -103,7 +107,7 @@ pub enum Answer {
     Failed(Vec<String>),
 }
 
-/// What a process has used since it started.
+/// What a process has used since it started, with all that it has started itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// CPU time, user and system, in seconds.

@@ -1,5 +1,6 @@
 //! The agent's side: carrying out orders until the input ends.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::protocol::{Answer, Call, MAX_LINE, Order, Reply, Usage};
 use crate::dial::Dialer;
 use crate::ids::MethodId;
-use crate::method::{Connection, Invitation, LaptopNetwork, Method};
+use crate::method::{Connection, Interruptions, Invitation, LaptopNetwork, Method};
 use crate::process_usage::ProcessUsage;
 use crate::scenario::{LoadOrder, Scenario, Workload};
 use crate::{Access, clock, probe};
@@ -136,8 +137,9 @@ impl Worker {
                 access,
                 workload,
             } => self.measure(scenario, load, access, workload).await,
-            Order::Usage => usage().map(Answer::Used),
-            Order::Network => network().map(Answer::Network),
+            Order::Settle => Ok(self.settle().await),
+            Order::Usage => Ok(Answer::Used(usage())),
+            Order::Network => self.network(),
         };
         outcome.unwrap_or_else(|error| Answer::Failed(chain(error.as_ref())))
     }
@@ -162,6 +164,27 @@ impl Worker {
             connection.close().await?;
         }
         Ok(Answer::Done)
+    }
+
+    async fn settle(&self) -> Answer {
+        Answer::Settled(match &self.connection {
+            Some(connection) => connection.interruptions().await,
+            None => Interruptions::default(),
+        })
+    }
+
+    fn network(&self) -> Outcome {
+        let methods = self.repertoire.methods.iter();
+        let wanted: BTreeSet<&str> = methods
+            .flat_map(|method| method.programs().iter().copied())
+            .collect();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let there = |name: &&str| std::env::split_paths(&path).any(|at| at.join(name).is_file());
+        let programs = wanted.into_iter().filter(there).map(ToOwned::to_owned);
+        Ok(Answer::Network(LaptopNetwork {
+            routes: routes()?,
+            programs: programs.collect(),
+        }))
     }
 
     async fn probe(
@@ -218,7 +241,7 @@ async fn reach(access: Access, host: &str, port: u16) -> Outcome {
     let dialer = Dialer::new(access);
     let started = clock::now();
     loop {
-        match dialer.tcp(host, port).await {
+        match dialer.http(host, port).await {
             Ok(_stream) => return Ok(Answer::Done),
             Err(error) if started.elapsed() > REACH_LIMIT => return Err(error.into()),
             Err(_) => tokio::time::sleep(REACH_PAUSE).await,
@@ -226,12 +249,13 @@ async fn reach(access: Access, host: &str, port: u16) -> Outcome {
     }
 }
 
-fn usage() -> Result<Usage, Box<dyn Error + Send + Sync>> {
-    let used = ProcessUsage::of_this()?;
-    Ok(Usage {
+/// Of this process and what it has started: the connection may be the work of another program.
+fn usage() -> Usage {
+    let used = ProcessUsage::of_tree(std::process::id());
+    Usage {
         cpu_s: used.cpu.as_secs_f64(),
         peak_bytes: used.peak_bytes,
-    })
+    }
 }
 
 /// `RTF_REJECT` of route.h: the route leads nowhere.
@@ -239,7 +263,7 @@ const REJECT: u32 = 0x200;
 
 /// The routes of this host's IPv4 table (proc_pid_net(5)), the default route, loopback and those that lead nowhere
 /// apart.
-fn network() -> Result<LaptopNetwork, Box<dyn Error + Send + Sync>> {
+fn routes() -> std::io::Result<Vec<ipnet::IpNet>> {
     let table = std::fs::read_to_string("/proc/thread-self/net/route")?;
     let routes = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -251,12 +275,10 @@ fn network() -> Result<LaptopNetwork, Box<dyn Error + Send + Sync>> {
         let net = ipnet::Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
         (flags & REJECT == 0).then_some(net)
     });
-    Ok(LaptopNetwork {
-        routes: routes
-            .filter(|net| net.prefix_len() > 0)
-            .map(Into::into)
-            .collect(),
-    })
+    Ok(routes
+        .filter(|net| net.prefix_len() > 0)
+        .map(Into::into)
+        .collect())
 }
 
 /// An error and its causes, one text each.

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
 use crate::measure::Reading;
-use crate::method::{Method, MethodError, Vantage};
+use crate::method::{Interruptions, Method, MethodError, Vantage};
 use crate::probe::Probe;
 use crate::run::{Component, ProbeResult};
 use crate::scenario::{LoadOrder, Scenario, Target, Workload};
@@ -36,6 +36,8 @@ pub struct Crew {
     pub setup: Duration,
     connector: Option<Agent>,
     client: Agent,
+    /// How often it was interrupted, as far as that was told.
+    interrupted: u64,
 }
 
 impl Crew {
@@ -115,6 +117,21 @@ impl Crew {
             .await
     }
 
+    /// Waits until the connection carries again, where it has ended by itself, and says how often that was
+    /// since it was last asked for; `None` where it was not.
+    ///
+    /// # Errors
+    /// Where the agent fails.
+    pub async fn interruptions(&mut self) -> Result<Option<Interruptions>, AgentError> {
+        let Some(connector) = &mut self.connector else {
+            return Ok(None);
+        };
+        let mut found = connector.settle().await?;
+        let before = std::mem::replace(&mut self.interrupted, found.count);
+        found.count -= before.min(found.count);
+        Ok(Some(found).filter(|found| found.count > 0))
+    }
+
     /// What the connection has used on the laptop; nothing where there is none.
     ///
     /// # Errors
@@ -177,6 +194,7 @@ impl Crew {
             setup: begun.elapsed(),
             connector: Some(connector),
             client,
+            interrupted: 0,
         })
     }
 
@@ -213,6 +231,7 @@ impl Crew {
             setup: begun.elapsed(),
             connector: None,
             client: Agent::over(&format!("pod `{name}`"), output, input),
+            interrupted: 0,
         })
     }
 }

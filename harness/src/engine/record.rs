@@ -1,5 +1,6 @@
 //! The result as it grows, and its file.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -7,16 +8,21 @@ use super::{Crew, EngineError, machine, summary};
 use crate::agent::Repertoire;
 use crate::clock;
 use crate::cluster::Cluster;
-use crate::method::Method;
+use crate::ids::MethodId;
+use crate::method::{Interruptions, Method};
 use crate::plan::Plan;
 use crate::probe;
-use crate::run::{MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning};
+use crate::run::{
+    INTERRUPTED, MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning,
+};
 use crate::scenario::Scenario;
 
 /// A result and where it is saved.
 pub(super) struct Record {
     pub(super) run: Run,
     file: PathBuf,
+    /// How often each method was interrupted, and during what.
+    interruptions: BTreeMap<MethodId, BTreeMap<String, u64>>,
 }
 
 impl Record {
@@ -75,6 +81,7 @@ impl Record {
         let record = Self {
             run,
             file: file.to_owned(),
+            interruptions: BTreeMap::new(),
         };
         record.save()?;
         Ok(record)
@@ -90,10 +97,46 @@ impl Record {
         {
             info.setup_ms = Some(crew.setup.as_secs_f64() * 1e3);
         }
-        self.run
-            .environment
-            .components
-            .extend(crew.components.iter().cloned());
+        // Two methods may have one program in common.
+        let components = &mut self.run.environment.components;
+        for component in &crew.components {
+            if !components.contains(component) {
+                components.push(component.clone());
+            }
+        }
+    }
+
+    /// Takes in that what carries a method has ended by itself `during` something and was started again. All
+    /// of a method's interruptions stand in one warning.
+    pub(super) fn interrupted(&mut self, method: &MethodId, during: &str, found: Interruptions) {
+        let of_method = self.interruptions.entry(method.clone()).or_default();
+        *of_method.entry(during.to_owned()).or_default() += found.count;
+        let beginning = format!("`{method}` ended by itself ");
+        let times: u64 = of_method.values().sum();
+        let during: Vec<String> = of_method
+            .iter()
+            .map(|(during, count)| format!("{during}: {count}"))
+            .collect();
+        let warning = Warning {
+            kind: INTERRUPTED.to_owned(),
+            text: format!(
+                "{beginning}{times}× and was started again ({}); the last: {}",
+                during.join(", "),
+                found.said
+            ),
+            remedy:
+                "a user would have started it again by hand each time; what clients saw are the \
+                     errors beside the figures"
+                    .to_owned(),
+        };
+        let warnings = &mut self.run.warnings;
+        let earlier = warnings
+            .iter_mut()
+            .find(|earlier| earlier.kind == INTERRUPTED && earlier.text.starts_with(&beginning));
+        match earlier {
+            Some(earlier) => *earlier = warning,
+            None => warnings.push(warning),
+        }
     }
 
     /// Takes in that a method could not be connected: none of its probes counts as a pass.

@@ -11,6 +11,12 @@ use crate::run::{CAUTION, Measurement};
 use crate::scenario::{LoadOrder, LoadSpec, Scenario, Shape, Workload};
 use crate::stage::Stage;
 
+/// The kind of a warning about a load that a method cannot carry by design.
+const UNSUPPORTED: &str = "load-unsupported";
+
+/// What goes with it.
+const BY_DESIGN: &str = "it was tried, and fails by design; another method carries it";
+
 /// The common rate of each scenario's open loops, in operations each second.
 type Rates = BTreeMap<&'static str, f64>;
 
@@ -26,7 +32,7 @@ pub(super) async fn measure(
     engine
         .observer
         .on(&Event::Phase("finding the rate that every method carries"));
-    let rates = calibrate(engine, crews, workload, progress).await;
+    let rates = calibrate(engine, crews, workload, record, progress).await;
     let mut whole = true;
     for block in 0..engine.plan.profile.blocks {
         engine.observer.on(&Event::Phase(&format!(
@@ -64,6 +70,7 @@ async fn calibrate(
     engine: &Engine<'_>,
     crews: &mut [Crew],
     workload: &Workload,
+    record: &mut Record,
     progress: &mut Progress<'_>,
 ) -> Rates {
     let profile = &engine.plan.profile;
@@ -91,6 +98,7 @@ async fn calibrate(
                     .filter(|reading| reading.invalid_reason.is_none());
                 weakest = carried.map(|reading| reading.value).fold(weakest, f64::min);
             }
+            note_interruptions(crew, scenario, load, record).await;
             progress.spent(profile.warm_up + profile.calibration);
         }
         rates.insert(
@@ -99,6 +107,19 @@ async fn calibrate(
         );
     }
     rates
+}
+
+/// Lets the method recover from a load, so that the next begins as it should, and notes what happened.
+async fn note_interruptions(
+    crew: &mut Crew,
+    scenario: &dyn Scenario,
+    load: &LoadSpec,
+    record: &mut Record,
+) {
+    if let Ok(Some(found)) = crew.interruptions().await {
+        let during = format!("{} {}", scenario.id(), load.id);
+        record.interrupted(&crew.method, &during, found);
+    }
 }
 
 fn order(
@@ -157,6 +178,7 @@ impl Cell<'_, '_> {
             _ => None,
         };
         let outcome = crew.measure(self.scenario, &order, self.workload).await;
+        note_interruptions(crew, self.scenario, load, self.record).await;
         match outcome {
             Ok(mut readings) => {
                 if let Some((method, before)) = costed {
@@ -175,6 +197,15 @@ impl Cell<'_, '_> {
                     self.scenario.id(),
                     load.id
                 );
+                if let Some(limit) = self.limit(crew, load) {
+                    self.engine.warn(
+                        self.record,
+                        UNSUPPORTED,
+                        format!("{text} ({limit})"),
+                        BY_DESIGN,
+                    );
+                    return true;
+                }
                 self.engine.warn(
                     self.record,
                     "cell-failed",
@@ -186,20 +217,36 @@ impl Cell<'_, '_> {
         }
     }
 
+    /// Why the method does not carry what the load needs, where it does not.
+    fn limit(&self, crew: &Crew, load: &LoadSpec) -> Option<&'static str> {
+        let method = self.engine.repertoire.method(&crew.method)?;
+        let needs = self.scenario.load_needs(load).iter();
+        needs
+            .filter(|need| !method.exposes().contains(need))
+            .map(|need| method.limit(*need))
+            .next()
+    }
+
     fn take(&mut self, crew: &Crew, load: &LoadSpec, readings: Vec<Reading>) {
         let name = format!("`{}` {} {}", crew.method, self.scenario.id(), load.id);
+        let limit = self.limit(crew, load);
         let mut taken = Vec::new();
         for reading in readings {
             if let Some(reason) = &reading.invalid_reason {
-                let remedy = "the figure is left out; a lower rate or a longer window may carry it";
-                self.engine.warn(
-                    self.record,
-                    "invalid-cell",
-                    format!("{name}: {reason}"),
-                    remedy,
-                );
-            }
-            if let Some(caution) = &reading.caution {
+                let (kind, text, remedy) = match limit {
+                    Some(limit) => (
+                        UNSUPPORTED,
+                        format!("{name}: {reason} ({limit})"),
+                        BY_DESIGN,
+                    ),
+                    None => (
+                        "invalid-cell",
+                        format!("{name}: {reason}"),
+                        "the figure is left out; a lower rate or a longer window may carry it",
+                    ),
+                };
+                self.engine.warn(self.record, kind, text, remedy);
+            } else if let Some(caution) = &reading.caution {
                 let remedy = "run `--profile standard` or longer, on a quiet machine";
                 self.engine
                     .warn(self.record, CAUTION, format!("{name}: {caution}"), remedy);

@@ -5,7 +5,7 @@
 //! else is parsed by `httparse`.
 
 use inroads_harness::clock::{self, Instant};
-use inroads_harness::dial::Dialer;
+use inroads_harness::dial::{Dialer, HttpRoute};
 use inroads_harness::measure::OpError;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -19,6 +19,7 @@ const LARGEST_HEAD: usize = 16 << 10;
 /// A connection and what has been read from it but not used.
 pub(super) struct Connection {
     stream: TcpStream,
+    route: HttpRoute,
     buffer: Vec<u8>,
     filled: usize,
 }
@@ -34,12 +35,19 @@ pub(super) struct Answer {
 impl Connection {
     /// Opens a connection.
     pub(super) async fn open(dialer: &Dialer, host: &str, port: u16) -> Result<Self, OpError> {
-        let stream = dialer.tcp(host, port).await?;
+        let route = dialer.http_route(host, port)?;
+        let stream = dialer.http(host, port).await?;
         Ok(Self {
             stream,
+            route,
             buffer: vec![0; BUFFER],
             filled: 0,
         })
+    }
+
+    /// How requests on it are addressed.
+    pub(super) fn route(&self) -> &HttpRoute {
+        &self.route
     }
 
     /// Sends a request as it stands.

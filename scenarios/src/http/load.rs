@@ -9,7 +9,7 @@ use hyper::Request;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use inroads_harness::clock;
-use inroads_harness::dial::Dialer;
+use inroads_harness::dial::{Dialer, HttpRoute};
 use inroads_harness::measure::{Load, Op, OpError, Session};
 use tokio::sync::Mutex;
 
@@ -32,6 +32,8 @@ pub(super) struct KeepAlive {
 pub(super) struct KeepAliveSession {
     connection: Connection,
     request: Rc<[u8]>,
+    /// What every answer must equal: the whole of it, or its body where a server in the middle writes the
+    /// head, with the time of day in it.
     answer: Vec<u8>,
 }
 
@@ -40,7 +42,7 @@ impl Load for KeepAlive {
 
     async fn open(&self) -> Result<KeepAliveSession, OpError> {
         let mut connection = Connection::open(&self.dialer, &self.to.host, self.to.port).await?;
-        let request: Rc<[u8]> = get(&self.to, "/", "keep-alive").into();
+        let request: Rc<[u8]> = get(connection.route(), "/", "keep-alive").into();
         // The first answer is read with care; what follows must equal it.
         connection.send(&request).await?;
         let (answer, body) = connection.receive_whole().await?;
@@ -48,10 +50,15 @@ impl Load for KeepAlive {
             let seen = String::from_utf8_lossy(&answer[body..]).into_owned();
             return Err(OpError(format!("another server answered: {seen:?}")));
         }
+        let compared = if connection.route().has_middleman() {
+            answer[body..].to_vec()
+        } else {
+            answer
+        };
         Ok(KeepAliveSession {
             connection,
             request,
-            answer,
+            answer: compared,
         })
     }
 }
@@ -59,7 +66,14 @@ impl Load for KeepAlive {
 impl Session for KeepAliveSession {
     async fn run(&mut self) -> Result<Op, OpError> {
         self.connection.send(&self.request).await?;
-        self.connection.receive_exactly(&self.answer).await?;
+        if self.connection.route().has_middleman() {
+            let (whole, body) = self.connection.receive_whole().await?;
+            if whole[body..] != self.answer {
+                return Err(OpError("another answer came than was asked for".to_owned()));
+            }
+        } else {
+            self.connection.receive_exactly(&self.answer).await?;
+        }
         Ok(Op {
             bytes: SMALL.len() as u64,
             ..Op::default()
@@ -83,7 +97,8 @@ impl Load for OneShot {
     type Session = OneShotSession;
 
     async fn open(&self) -> Result<OneShotSession, OpError> {
-        let request = get(&self.to, "/", "close");
+        let route = self.dialer.http_route(&self.to.host, self.to.port)?;
+        let request = get(&route, "/", "close");
         Ok(OneShotSession {
             dialer: self.dialer.clone(),
             to: self.to.clone(),
@@ -132,7 +147,8 @@ impl Load for Download {
     async fn open(&self) -> Result<DownloadSession, OpError> {
         let to = in_turn(&self.to, &self.next)?;
         let connection = Connection::open(&self.dialer, &to.host, to.port).await?;
-        let request = get(to, &format!("/bytes/{}", self.size), "keep-alive");
+        let path = format!("/bytes/{}", self.size);
+        let request = get(connection.route(), &path, "keep-alive");
         Ok(DownloadSession {
             connection,
             request,
@@ -178,9 +194,9 @@ impl Load for Upload {
     async fn open(&self) -> Result<UploadSession, OpError> {
         let to = in_turn(&self.to, &self.next)?;
         let connection = Connection::open(&self.dialer, &to.host, to.port).await?;
+        let HttpRoute { host, prefix } = connection.route();
         let head = format!(
-            "POST /upload HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
-            authority(to),
+            "POST {prefix}/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: {}\r\n\r\n",
             self.size
         );
         Ok(UploadSession {
@@ -233,7 +249,8 @@ impl Load for Http2 {
     async fn open(&self) -> Result<Http2Session, OpError> {
         let turn = self.next.get();
         self.next.set(turn + 1);
-        let request = Request::get(format!("http://{}/", authority(&self.to)));
+        let HttpRoute { host, prefix } = self.dialer.http_route(&self.to.host, self.to.port)?;
+        let request = Request::get(format!("http://{host}{prefix}/"));
         let request = request
             .body(Empty::new())
             .map_err(|error| OpError(error.to_string()))?;
@@ -251,7 +268,7 @@ impl Http2 {
         if let Some(sender) = place.as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(sender.clone());
         }
-        let stream = self.dialer.tcp(&self.to.host, self.to.port).await?;
+        let stream = self.dialer.http(&self.to.host, self.to.port).await?;
         let handshake = http2::handshake(LocalExecutor, TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| OpError(error.to_string()))?;
         tokio::task::spawn_local(connection);
@@ -301,17 +318,10 @@ where
     }
 }
 
-fn get(to: &Destination, path: &str, connection: &str) -> Vec<u8> {
-    let host = authority(to);
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n").into_bytes()
-}
-
-fn authority(to: &Destination) -> String {
-    if to.port == 80 {
-        to.host.clone()
-    } else {
-        format!("{}:{}", to.host, to.port)
-    }
+fn get(route: &HttpRoute, path: &str, connection: &str) -> Vec<u8> {
+    let HttpRoute { host, prefix } = route;
+    format!("GET {prefix}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n")
+        .into_bytes()
 }
 
 /// The next of several destinations, one after the other.

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use inroads_harness::clock;
-use inroads_harness::dial::Dialer;
+use inroads_harness::dial::{Dialer, HttpRoute};
 use inroads_harness::method::Capability;
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::run::Level;
@@ -239,7 +239,9 @@ async fn answer_after_end(dialer: &Dialer, pod: &PodFacts, wait_ms: u64) -> Resu
 async fn asked_name(dialer: &Dialer, host: &str, port: u16) -> Result<String, String> {
     let asked = async {
         let mut connection = Connection::open(dialer, host, port).await?;
-        let request = format!("GET /pod HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let HttpRoute { host, prefix } = connection.route();
+        let request =
+            format!("GET {prefix}/pod HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         connection.send(request.as_bytes()).await?;
         let (answer, body) = connection.receive_whole().await?;
         Ok::<_, inroads_harness::measure::OpError>(

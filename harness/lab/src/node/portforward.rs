@@ -1,10 +1,13 @@
-//! Port-forward over WebSocket, the kubelet's end: subprotocol `v4.channel.k8s.io`.
+//! Port-forward, the kubelet's end: over WebSocket with the subprotocol `v4.channel.k8s.io`, and over SPDY
+//! (see [`spdy`]), which is what kubectl speaks.
 //!
-//! Each binary message is a channel's number and data. Port *i* of the request has channel 2*i* for data
-//! and 2*i*+1 for an error; the first message on each is the port's number, little-endian. A channel
-//! cannot be half-closed, so the end of either side is the end of both: what TCP could still deliver then
-//! is lost. Real kubelets have the same limit, and a probe shows it.
+//! Of `v4.channel.k8s.io`, each binary message is a channel's number and data. Port *i* of the request has
+//! channel 2*i* for data and 2*i*+1 for an error; the first message on each is the port's number,
+//! little-endian. A channel cannot be half-closed, so the end of either side is the end of both: what TCP
+//! could still deliver then is lost. Real kubelets have the same limit, and a probe shows it.
 //! Source: `k8s.io/kubelet/pkg/cri/streaming/portforward/websocket.go`.
+
+mod spdy;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,14 +16,18 @@ use std::sync::Arc;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use nlink::netlink::namespace::Netns;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::codec::{BytesCodec, FramedWrite};
+use tokio_util::io::ReaderStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pod::PodCell;
@@ -36,18 +43,85 @@ const CHUNK: usize = 128 << 10;
 /// Most ports of one request: two channels each must fit a byte.
 const MOST_PORTS: usize = 127;
 
-/// Answers a request for port-forward and serves it once the connection is a WebSocket.
+/// The subprotocol of kubectl since 1.31: SPDY, in pieces of any length.
+const TUNNELLED_SPDY: &str = "SPDY/3.1+portforward.k8s.io";
+
+/// What a client of SPDY without WebSocket asks for, in lower case.
+const SPDY: &str = "spdy/3.1";
+
+/// The header by which SPDY's own subprotocol is agreed on, and that subprotocol.
+const STREAM_PROTOCOL: (&str, &str) = ("x-stream-protocol-version", "portforward.k8s.io");
+
+/// Answers a request for port-forward and serves it once the connection has changed its protocol.
 pub(super) fn upgrade(pod: Arc<PodCell>, request: Request<Incoming>) -> Response<Body> {
-    let ports = match ports(request.uri().query().unwrap_or_default()) {
+    let wanted = request.headers().get(UPGRADE);
+    let wanted = wanted.and_then(|value| value.to_str().ok());
+    if wanted.is_some_and(|wanted| wanted.eq_ignore_ascii_case(SPDY)) {
+        return upgrade_to_spdy(pod, request);
+    }
+    // Over SPDY, each stream names its port.
+    let ports = ports(request.uri().query().unwrap_or_default());
+    let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL);
+    let offered = offered.and_then(|value| value.to_str().ok());
+    let tunnelled = offered.is_some_and(|offered| offered.contains(TUNNELLED_SPDY));
+    let ports = match ports {
         Ok(ports) => ports,
+        Err(_) if tunnelled => Vec::new(),
         Err(reason) => return plain(StatusCode::BAD_REQUEST, reason),
     };
-    websocket::upgrade(request, &[PROTOCOL], move |socket, _protocol| async move {
-        if let Err(error) = serve(&pod, &ports, socket).await {
+    let protocols = if tunnelled {
+        [TUNNELLED_SPDY]
+    } else {
+        [PROTOCOL]
+    };
+    websocket::upgrade(request, &protocols, move |socket, _protocol| async move {
+        let served = if tunnelled {
+            serve_tunnelled(pod.clone(), socket).await
+        } else {
+            serve(&pod, &ports, socket).await
+        };
+        if let Err(error) = served {
             tracing::debug!(pod = pod.name, %error, "a port-forward ended");
         }
     })
 }
+
+fn upgrade_to_spdy(pod: Arc<PodCell>, mut request: Request<Incoming>) -> Response<Body> {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgraded.await else { return };
+        let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
+        let incoming = ReaderStream::with_capacity(reader, CHUNK);
+        let outgoing = FramedWrite::new(writer, BytesCodec::new());
+        if let Err(error) = spdy::serve(pod.clone(), incoming, outgoing).await {
+            tracing::debug!(pod = pod.name, %error, "a port-forward ended");
+        }
+    });
+    let switching = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "SPDY/3.1")
+        .header(STREAM_PROTOCOL.0, STREAM_PROTOCOL.1)
+        .body(Body::default());
+    switching.unwrap_or_else(|error| plain(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+/// SPDY inside of a WebSocket: the messages' bytes, one after the other.
+async fn serve_tunnelled(pod: Arc<PodCell>, socket: Socket) -> Result<(), Failure> {
+    let (sink, stream) = socket.split();
+    let incoming = stream.filter_map(async |message| match message {
+        Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
+        Ok(_) => None,
+        Err(error) => Some(Err(io::Error::other(error))),
+    });
+    let outgoing = sink
+        .with(async |bytes: Bytes| Ok::<_, Error>(Message::Binary(bytes)))
+        .sink_map_err(io::Error::other);
+    spdy::serve(pod, Box::pin(incoming), Box::pin(outgoing)).await
+}
+
+/// Why a port-forward ended early.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The ports of a query such as `ports=80,443` or `ports=80&ports=443`.
 fn ports(query: &str) -> Result<Vec<u16>, String> {
@@ -70,11 +144,7 @@ fn ports(query: &str) -> Result<Vec<u16>, String> {
     }
 }
 
-async fn serve(
-    pod: &PodCell,
-    ports: &[u16],
-    socket: Socket,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn serve(pod: &PodCell, ports: &[u16], socket: Socket) -> Result<(), Failure> {
     let netns = &pod.sandbox.get().ok_or("the pod has no network")?.netns;
     let (mut sink, stream) = socket.split();
     let (messages, outgoing) = mpsc::channel::<Message>(8);
@@ -150,7 +220,7 @@ async fn from_pod(mut reader: OwnedReadHalf, channel: u8, messages: mpsc::Sender
 async fn send_all(
     mut sink: SplitSink<Socket, Message>,
     mut outgoing: mpsc::Receiver<Message>,
-) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+) -> Result<(), Error> {
     while let Some(message) = outgoing.recv().await {
         sink.feed(message).await?;
         while let Ok(message) = outgoing.try_recv() {
@@ -164,7 +234,7 @@ async fn send_all(
 async fn to_pod(
     mut stream: SplitStream<Socket>,
     writers: &mut [Option<OwnedWriteHalf>],
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<(), Failure> {
     while let Some(message) = stream.next().await {
         let Message::Binary(message) = message? else {
             continue;

@@ -121,10 +121,10 @@ async fn a_port_is_forwarded_and_a_closed_one_reported() {
 }
 
 #[tokio::test]
-async fn who_speaks_spdy_is_told_what_to_speak() {
+async fn who_speaks_spdy_to_a_container_is_told_what_to_speak() {
     let cluster = Cluster::start().await;
     pod_with_service(&cluster, "web", 80).await;
-    let request = Request::post("/api/v1/namespaces/default/pods/web/portforward")
+    let request = Request::post("/api/v1/namespaces/default/pods/web/exec?command=true")
         .header("connection", "Upgrade")
         .header("upgrade", "SPDY/3.1")
         .body(Vec::new())
@@ -134,7 +134,7 @@ async fn who_speaks_spdy_is_told_what_to_speak() {
     };
     assert_eq!((status.code, status.reason.as_str()), (400, "BadRequest"));
     assert!(
-        status.message.contains("the lab speaks WebSocket only"),
+        status.message.contains("speaks WebSocket only"),
         "{}",
         status.message
     );

@@ -1,7 +1,8 @@
 //! Requests to kubelets: logs, exec, attach, port-forward, and their own HTTP paths.
 //!
-//! Upgrades are WebSockets from end to end: the handshake is passed on, and after it the bytes. SPDY,
-//! which older clients speak for the same, is not spoken; they are told so.
+//! Upgrades are of one protocol from end to end: the handshake is passed on, and after it the bytes. That is
+//! WebSocket, and for port-forward SPDY too, by itself or inside of a WebSocket, which a real API server takes
+//! it out of. SPDY is not spoken for exec and attach; who asks for it is told so.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -37,7 +38,7 @@ use crate::apiserver::{
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 const ERROR_LIMIT: usize = 64 * 1024;
-const TUNNELLED_SPDY: &str = "SPDY/3.1+portforward.k8s.io";
+const SPDY: &str = "spdy/3.1";
 
 /// How kubelets are reached.
 pub(crate) struct Kubelets {
@@ -108,7 +109,7 @@ impl Kubelets {
         query: &Query,
         mut client: Request<B>,
     ) -> Result<Response<Body>, Status> {
-        require_websocket(stream, client.headers())?;
+        let protocol = upgrade_of(stream, client.headers())?;
         let found = rest.get(&PODS, pod)?.typed::<Pod>();
         let of_container = |verb: &str, passed: &[&str]| {
             let container = choose_container(&found, query.get("container"))?;
@@ -124,7 +125,7 @@ impl Kubelets {
             }
         };
         let mut request = request("GET", &path)?;
-        copy_handshake(client.headers(), request.headers_mut());
+        copy_handshake(protocol, client.headers(), request.headers_mut());
         let upgraded = upgrade::on_client(&mut client);
         let answer = self.send(rest, &node_of(&found)?, request).await?;
         let answer = checked(answer, StatusCode::SWITCHING_PROTOCOLS).await?;
@@ -165,37 +166,25 @@ impl Kubelets {
     }
 }
 
-/// The lab speaks WebSocket. Who does not is told what does.
-fn require_websocket(stream: Stream, headers: &HeaderMap) -> Result<(), Status> {
-    const ADVICE: &str = "the lab speaks WebSocket only: use kubectl exec 1.31 or newer, the \
-                          v4.channel.k8s.io protocol, or `inroads shell forward`";
-    match wanted_upgrade(headers).as_deref() {
-        Some("websocket") => {}
-        Some(other) => {
-            return Err(Status::bad_request(format!(
-                "cannot upgrade to {other}: {ADVICE}"
-            )));
-        }
-        None => return Err(Status::bad_request("Upgrade request required")),
+/// The protocol to change to. Who wants one that the lab does not speak is told which it does.
+fn upgrade_of(stream: Stream, headers: &HeaderMap) -> Result<&'static str, Status> {
+    const ADVICE: &str = "here the lab speaks WebSocket only: use kubectl 1.31 or newer, or the v4.channel.k8s.io protocol";
+    match (wanted_upgrade(headers).as_deref(), stream) {
+        (Some("websocket"), _) => Ok("websocket"),
+        (Some(SPDY), Stream::PortForward) => Ok(SPDY),
+        (Some(other), _) => Err(Status::bad_request(format!(
+            "cannot upgrade to {other}: {ADVICE}"
+        ))),
+        (None, _) => Err(Status::bad_request("Upgrade request required")),
     }
-    let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let offered = offered.iter().filter_map(|value| value.to_str().ok());
-    let mut offered = offered
-        .flat_map(|value| value.split(',').map(str::trim))
-        .peekable();
-    let tunnels_spdy = offered.peek().is_some() && offered.all(|it| it == TUNNELLED_SPDY);
-    if stream == Stream::PortForward && tunnels_spdy {
-        let message = format!("cannot serve the subprotocol {TUNNELLED_SPDY}: {ADVICE}");
-        return Err(Status::bad_request(message));
-    }
-    Ok(())
 }
 
-fn copy_handshake(from: &HeaderMap, to: &mut HeaderMap) {
-    restore_upgrade(to, "websocket");
+fn copy_handshake(protocol: &str, from: &HeaderMap, to: &mut HeaderMap) {
+    restore_upgrade(to, protocol);
+    let of_it = ["sec-websocket-", "x-stream-protocol-"];
     let handshake = from
         .iter()
-        .filter(|(name, _)| name.as_str().starts_with("sec-websocket-"));
+        .filter(|(name, _)| of_it.iter().any(|begin| name.as_str().starts_with(begin)));
     for (name, value) in handshake {
         to.append(name.clone(), value.clone());
     }
@@ -338,39 +327,31 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn headers(upgrade: &'static str, protocols: &'static str) -> HeaderMap {
+    fn headers(upgrade: &'static str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(
             header::CONNECTION,
             HeaderValue::from_static("keep-alive, Upgrade"),
         );
         headers.insert(header::UPGRADE, HeaderValue::from_static(upgrade));
-        headers.insert(
-            header::SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(protocols),
-        );
         headers
     }
 
     #[test]
-    fn websockets_pass_and_spdy_is_told_what_to_use() {
-        let asked = |headers: &HeaderMap| require_websocket(Stream::PortForward, headers);
-        asked(&headers(
-            "websocket",
-            "v5.channel.k8s.io, v4.channel.k8s.io",
-        ))
-        .unwrap();
-        let spdy = asked(&headers("SPDY/3.1", "")).unwrap_err();
-        assert!(
-            spdy.message.contains("the lab speaks WebSocket only"),
-            "{spdy}"
-        );
-        let tunnelled = asked(&headers("websocket", TUNNELLED_SPDY)).unwrap_err();
-        assert!(tunnelled.message.contains(TUNNELLED_SPDY), "{tunnelled}");
-        assert_eq!(
-            asked(&HeaderMap::new()).unwrap_err().message,
-            "Upgrade request required"
-        );
+    fn websockets_pass_and_spdy_for_port_forward_alone() {
+        for stream in [Stream::PortForward, Stream::Exec, Stream::Attach] {
+            let asked = |headers: &HeaderMap| upgrade_of(stream, headers);
+            assert_eq!(asked(&headers("websocket")).unwrap(), "websocket");
+            let none = asked(&HeaderMap::new()).unwrap_err();
+            assert_eq!(none.message, "Upgrade request required");
+            let spdy = asked(&headers("SPDY/3.1"));
+            if stream == Stream::PortForward {
+                assert_eq!(spdy.unwrap(), SPDY);
+            } else {
+                let refused = spdy.unwrap_err().message;
+                assert!(refused.contains("speaks WebSocket only"), "{refused}");
+            }
+        }
     }
 
     #[test]
