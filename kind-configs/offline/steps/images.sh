@@ -31,7 +31,8 @@ send_archive() {
 
 # Makes a node image of another one, with the archive's images where the kubelet looks for them.
 load_archive_into_node() { # FROM TO KEY
-  container=$(docker create --interactive --label "inroads.dev/recipe=$3" --entrypoint /usr/local/lib/node/load-images "$1")
+  container=$(docker create --interactive --network none --label "inroads.dev/recipe=$3" \
+    --entrypoint /usr/local/lib/node/load-images "$1")
   trap 'docker rm --force "$container" > /dev/null' EXIT
   send_archive | docker start --attach --interactive "$container"
   docker commit --change "ENTRYPOINT $(docker image inspect --format '{{json .Config.Entrypoint}}' "$1")" \
