@@ -152,6 +152,14 @@ pub enum KubernetesError {
         /// The limit, in seconds.
         limit_s: u64,
     },
+    /// The API server is gone, and so nothing can be taken down.
+    #[error(
+        "the API server does not answer: namespace `{namespace}` and all of the run in it are left\n(hint: `inroads clean --cluster context` removes them once it is there again)"
+    )]
+    Silent {
+        /// The run's namespace.
+        namespace: String,
+    },
     /// The namespace belongs to somebody else.
     #[error("namespace `{0}` exists and is not ours\n(hint: choose another with `--namespace`)")]
     ForeignNamespace(String),

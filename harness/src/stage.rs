@@ -18,6 +18,9 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Longest time for the namespace to empty.
 const DELETE_LIMIT: Duration = Duration::from_secs(120);
 
+/// Longest time for the API server to say that it is there.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
 /// The image that manifest files name for this very program.
 const MANIFEST_IMAGE: &str = "inroads-agent";
 
@@ -119,8 +122,14 @@ impl Stage {
     /// Deletes the namespace with all that is in it, and what the run put outside of it.
     ///
     /// # Errors
-    /// [`KubernetesError::NotGone`] where something holds it.
+    /// [`KubernetesError::NotGone`] where something holds it, [`KubernetesError::Silent`] where nobody answers.
     pub async fn strike(&self) -> Result<(), KubernetesError> {
+        let answers = tokio::time::timeout(ANSWER_LIMIT, self.client.apiserver_version()).await;
+        if !matches!(answers, Ok(Ok(_))) {
+            return Err(KubernetesError::Silent {
+                namespace: self.namespace.clone(),
+            });
+        }
         let applier = self.applier();
         let (outside, namespace) =
             tokio::join!(applier.delete_outside(), applier.clear(DELETE_LIMIT));

@@ -260,14 +260,14 @@ impl RealCluster {
         let components = components(&context.client, &facts).await;
         Ok(Self {
             client: context.client,
-            laptops: Laptops::Containers(Containers {
+            laptops: Laptops::Containers(Box::new(Containers {
                 run: ledger.name().to_owned(),
                 image: image.clone(),
                 network,
                 unknown: vec![facts.pod_cidr, facts.service_cidr],
                 docker,
                 made: Mutex::new(HashMap::new()),
-            }),
+            })),
             facts,
             image,
             components,
@@ -455,7 +455,7 @@ async fn check(progress: Steps<'_>) -> Result<Docker, ClusterError> {
 
 /// Takes away what was begun; where that fails too, both are told.
 async fn settled(ledger: &Ledger, docker: &Docker, error: ClusterError) -> ClusterError {
-    match ledger.settle(docker).await {
+    match ledger.settle_unfinished(docker).await {
         Ok(()) => error,
         Err(left) => missing(
             &format!(

@@ -45,6 +45,10 @@ const CREATE_LIMIT: Duration = Duration::from_secs(600);
 /// Longest time for anything else.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
+/// How often, and how many times, nodes are looked for that come up late.
+const LATE_PAUSE: Duration = Duration::from_secs(1);
+const LATE_LOOKS: u32 = 10;
+
 /// How a cluster is to be made.
 #[derive(Debug, Clone, Default)]
 pub struct KindOptions {
@@ -216,6 +220,26 @@ pub(crate) async fn export_logs(
         )
         .await
         .map(drop)
+}
+
+/// Deletes a cluster whose making was broken off: what the engine was asked for before may still come up for a
+/// while.
+pub(crate) async fn delete_unfinished(
+    docker: &Docker,
+    name: &str,
+    kubeconfig: &Path,
+) -> Result<(), ClusterError> {
+    for _ in 0..LATE_LOOKS {
+        delete(docker, name, kubeconfig).await?;
+        tokio::time::sleep(LATE_PAUSE).await;
+        if nodes_of(docker, name).await?.is_empty() {
+            tokio::time::sleep(LATE_PAUSE).await;
+            if nodes_of(docker, name).await?.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+    delete(docker, name, kubeconfig).await
 }
 
 /// Deletes a cluster; one that is not there is no error.

@@ -76,7 +76,7 @@ async fn rest(networks: Vec<String>) -> Result<(), RoleError> {
 /// Where the laptops of a cluster are.
 pub(crate) enum Laptops {
     /// Containers, made when they are asked for.
-    Containers(Containers),
+    Containers(Box<Containers>),
     /// This machine, for methods that change nothing on it; with the reason why there is nothing better.
     Host(String),
 }

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
 
 use inroads_harness::cluster::ClusterError;
 use inroads_harness::private::{self, birth, using};
@@ -16,9 +15,6 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::docker::Docker;
 use crate::{kind, laptops, program};
-
-/// How often what a dying `kind` may still start is looked for.
-const LATE_PAUSE: Duration = Duration::from_secs(2);
 
 /// `inroads agent janitor`: waits for its input to end, then takes away what a ledger still names.
 pub(crate) const ROLE: Role = Role {
@@ -136,6 +132,17 @@ impl Ledger {
         std::env::temp_dir().join(format!("inroads-kind-logs-{}", self.name))
     }
 
+    /// The same for a ledger whose cluster may not be made to its end.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    pub(crate) async fn settle_unfinished(&self, docker: &Docker) -> Result<(), ClusterError> {
+        if let Some(cluster) = &self.cluster {
+            kind::delete_unfinished(docker, cluster, &self.kubeconfig()).await?;
+        }
+        self.settle(docker).await
+    }
+
     /// Takes away all that it names, and then itself.
     ///
     /// # Errors
@@ -216,12 +223,7 @@ async fn janitor(arguments: Vec<String>) -> Result<(), RoleError> {
         return Ok(());
     }
     let docker = Docker::find().await?;
-    if let Some(cluster) = &ledger.cluster {
-        // A `kind` that has lost its parent may go on to start nodes for a while.
-        kind::delete(&docker, cluster, &ledger.kubeconfig()).await?;
-        tokio::time::sleep(LATE_PAUSE).await;
-    }
-    Ok(ledger.settle(&docker).await?)
+    Ok(ledger.settle_unfinished(&docker).await?)
 }
 
 /// Whether `name` can be a folder of ours and a part of a cluster's name.

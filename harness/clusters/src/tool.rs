@@ -5,6 +5,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use inroads_harness::cluster::ClusterError;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
@@ -98,6 +100,7 @@ impl Tool {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed())?;
+        let mut group = Group(child.id());
         let (input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let write = async {
@@ -127,6 +130,7 @@ impl Tool {
         };
         let ((), printed, said) = tokio::join!(write, read, listen);
         let status = child.wait().await.map_err(failed())?;
+        group.0 = None;
         if status.success() {
             return Ok(String::from_utf8_lossy(&printed.map_err(failed())?).into_owned());
         }
@@ -138,6 +142,19 @@ impl Tool {
             said.join(" | ")
         };
         Err(ClusterError::while_doing(doing)(reason))
+    }
+}
+
+/// A program's process group, which ends with this: kind's own children must not go on without it. None where the
+/// program has ended, and its number may be another's.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = self.0.and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = group {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
 }
 

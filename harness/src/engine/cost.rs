@@ -3,6 +3,8 @@
 //! The laptop's part answers for itself; parts in the cluster are read by way of the API: the metrics that pods,
 //! API server and kubelets give of themselves.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
@@ -11,6 +13,9 @@ use crate::measure::Reading;
 use crate::method::{Method, Part};
 use crate::run::Unit;
 use crate::stage::Stage;
+
+/// Longest time for a figure: a run does not wait for an API server that is gone.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Where our parts show what they cost.
 const METRICS_PORT: u16 = 9100;
@@ -119,7 +124,8 @@ async fn pods(stage: &Stage, label: &str) -> Option<(f64, u64)> {
     let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
     let selected = ListParams::default().labels(&format!("inroads.dev/part={label}"));
     let mut total = (0.0, 0);
-    for pod in pods.list(&selected).await.ok()?.items {
+    let listed = tokio::time::timeout(LIMIT, pods.list(&selected)).await;
+    for pod in listed.ok()?.ok()?.items {
         let path = format!(
             "/api/v1/namespaces/{}/pods/{}:{METRICS_PORT}/proxy/metrics",
             stage.namespace, pod.metadata.name?
@@ -132,7 +138,8 @@ async fn pods(stage: &Stage, label: &str) -> Option<(f64, u64)> {
 
 async fn get(stage: &Stage, path: &str) -> Option<String> {
     let request = http::Request::get(path).body(Vec::new()).ok()?;
-    stage.client.request_text(request).await.ok()
+    let asked = stage.client.request_text(request);
+    tokio::time::timeout(LIMIT, asked).await.ok()?.ok()
 }
 
 #[cfg(test)]
