@@ -108,10 +108,10 @@ fn status(name: &str, only_kubeconfig: bool, as_json: bool) -> anyhow::Result<()
         )),
         Status::Absent if only_kubeconfig => {
             bail!(
-                "there is no lab `{name}`\n(hint: start it with `inroads cluster up --name {name}`)"
+                "there is no cluster `{name}`\n(hint: start it with `inroads cluster up --name {name}`)"
             )
         }
-        Status::Absent => print(&format!("there is no lab `{name}`\n")),
+        Status::Absent => print(&format!("there is no cluster `{name}`\n")),
         Status::Dead if only_kubeconfig => {
             bail!(
                 "lab `{name}` has ended\n(hint: start it again with `inroads cluster up --name {name}`)"

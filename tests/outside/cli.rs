@@ -203,8 +203,8 @@ fn a_report_of_what_is_no_result_says_so() {
 #[test]
 fn a_cluster_that_is_not_there_is_no_riddle() {
     let program = Program::new();
-    assert!(program.ok(&["cluster", "status"]).contains("no lab"));
-    assert!(program.ok(&["cluster", "down"]).contains("no lab"));
+    assert!(program.ok(&["cluster", "status"]).contains("no cluster"));
+    assert!(program.ok(&["cluster", "down"]).contains("no cluster"));
     assert!(program.ok(&["clean"]).contains("nothing"));
     let status: Value =
         serde_json::from_str(&program.ok(&["cluster", "status", "--json"])).unwrap();
