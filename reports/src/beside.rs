@@ -95,7 +95,7 @@ fn percent(part: usize, whole: usize) -> String {
     format!(" ({:.0}%)", part as f64 / whole as f64 * 100.0)
 }
 
-/// The methods of each metric, best first.
+/// The methods of each metric that both runs have, best first.
 fn orders(text: &mut String, run: &Run, other: &Run) {
     let mut metrics: Vec<(&str, &str, Unit)> = Vec::new();
     for line in &run.summary {
@@ -126,8 +126,8 @@ fn orders(text: &mut String, run: &Run, other: &Run) {
     line(text, format_args!("| --- | --- | --- | :-: |"));
     for (scenario, metric, unit) in metrics {
         let (one, two) = (
-            order(run, scenario, metric, unit),
-            order(other, scenario, metric, unit),
+            order(run, other, scenario, metric, unit),
+            order(other, run, scenario, metric, unit),
         );
         let names = |order: &[(String, f64)]| -> Vec<String> {
             order.iter().map(|(name, _)| name.clone()).collect()
@@ -155,11 +155,18 @@ fn orders(text: &mut String, run: &Run, other: &Run) {
     }
 }
 
-fn order(run: &Run, scenario: &str, metric: &str, unit: Unit) -> Vec<(String, f64)> {
+fn order(run: &Run, other: &Run, scenario: &str, metric: &str, unit: Unit) -> Vec<(String, f64)> {
     let mut all: Vec<(String, f64)> = run
         .summary
         .iter()
         .filter(|line| line.scenario == scenario && line.metric == metric)
+        .filter(|line| {
+            let mut there = other.summary.iter();
+            there.any(|there| {
+                (&there.method, &there.scenario, &there.metric)
+                    == (&line.method, &line.scenario, &line.metric)
+            })
+        })
         .map(|line| (line.method.to_string(), line.median))
         .collect();
     all.sort_by(|a, b| a.1.total_cmp(&b.1));

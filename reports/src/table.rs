@@ -272,8 +272,7 @@ fn footing(run: &Run) -> String {
         .map(|component| component.name.as_str())
         .collect();
     if !stand_ins.is_empty() {
-        writeln!(text, "stand-ins of the lab: {}", stand_ins.join(", "))
-            .expect("writing to a string");
+        writeln!(text, "stand-ins: {}", stand_ins.join(", ")).expect("writing to a string");
     }
     for warning in &run.warnings {
         if warning.kind == INTERRUPTED {
