@@ -18,6 +18,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::Repertoire;
+use crate::causes::in_one_line;
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{Event, Observer};
 use crate::kubernetes::KubernetesError;
@@ -159,7 +160,7 @@ impl Engine<'_> {
                     crews.push(crew);
                 }
                 Err(error) => {
-                    let reason = with_causes(&error);
+                    let reason = in_one_line(&error);
                     record.absent(method, &self.scenarios(), &reason);
                     let text = format!("`{}` was not run: {reason}", method.id());
                     self.warn(
@@ -225,7 +226,7 @@ impl Engine<'_> {
                 for asked in scenario.probes() {
                     let result = crew.probe(scenario, asked, workload).await;
                     let result = result.unwrap_or_else(|error| {
-                        probe::not_run(asked, method, &with_causes(&error))
+                        probe::not_run(asked, method, &in_one_line(&error))
                     });
                     self.observer.on(&Event::Probed(&result));
                     results.push(result);
@@ -327,15 +328,4 @@ impl<'a> Progress<'a> {
             total: self.total,
         });
     }
-}
-
-/// An error with its causes, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod agent;
 
+pub mod causes;
 pub mod clock;
 pub mod cluster;
 pub mod dial;

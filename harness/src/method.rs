@@ -75,7 +75,9 @@ pub trait Method: Send + Sync {
     ///
     /// # Errors
     /// Where the API refuses or the part does not become ready in time.
-    async fn deploy(&self, stage: &Stage) -> Result<(), MethodError>;
+    async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
+        Ok(stage.deploy(self.manifests()).await?)
+    }
 
     /// What a laptop must know to connect. It may hold secrets and goes to the agent only.
     ///

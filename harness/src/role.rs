@@ -1,6 +1,7 @@
 //! What this program can be inside a pod or on a host of the lab: one hidden subcommand for each role.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +22,12 @@ pub type RoleFuture = Pin<Box<dyn Future<Output = Result<(), RoleError>> + Send>
 
 /// Why a role ended early.
 pub type RoleError = Box<dyn std::error::Error + Send + Sync>;
+
+/// This program, as it was started: the file may have been replaced since.
+#[must_use]
+pub fn this_program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
+}
 
 /// Returns when this process is told to stop. A role in a pod is the first process there, which no signal
 /// ends that it does not ask for.

@@ -133,7 +133,8 @@ impl Stage {
         let applier = self.applier();
         let (outside, namespace) =
             tokio::join!(applier.delete_outside(), applier.clear(DELETE_LIMIT));
-        outside.map(drop).and(namespace)
+        outside?;
+        namespace.map(drop)
     }
 
     fn applier(&self) -> Applier {

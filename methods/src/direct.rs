@@ -60,10 +60,6 @@ impl Method for Direct {
         }]
     }
 
-    async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
-        Ok(stage.deploy(self.manifests()).await?)
-    }
-
     async fn invite(&self, _stage: &Stage, _targets: &[Target]) -> Result<Invitation, MethodError> {
         Err(no_laptop())
     }

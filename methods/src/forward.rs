@@ -86,10 +86,6 @@ impl Method for Forward {
         MANIFESTS
     }
 
-    async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
-        Ok(stage.deploy(self.manifests()).await?)
-    }
-
     async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError> {
         account::invite(stage, ACCOUNT, targets).await
     }

@@ -13,10 +13,13 @@ mod process;
 mod proxy;
 mod said;
 
-use inroads_harness::method::{LaptopNetwork, MethodError};
+use async_trait::async_trait;
+use inroads_harness::access::Access;
+use inroads_harness::method::{Connection, Interruptions, LaptopNetwork, MethodError};
 use inroads_harness::run::{Component, Provenance};
 use serde_json::Value;
 
+use keeper::Keeper;
 pub(crate) use leash::ROLE as LEASH;
 pub(crate) use port_forward::PortForward;
 pub(crate) use proxy::Proxy;
@@ -35,6 +38,33 @@ fn preflight(laptop: &LaptopNetwork) -> Result<(), MethodError> {
                https://kubernetes.io/docs/tasks/tools/"
             .to_owned(),
     })
+}
+
+/// A laptop that kubectls connect.
+struct Connected {
+    access: Access,
+    component: Component,
+    keeper: Keeper,
+}
+
+#[async_trait]
+impl Connection for Connected {
+    fn accesses(&self) -> Vec<Access> {
+        vec![self.access.clone()]
+    }
+
+    fn components(&self) -> Vec<Component> {
+        vec![self.component.clone()]
+    }
+
+    async fn interruptions(&self) -> Interruptions {
+        self.keeper.interruptions().await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), MethodError> {
+        self.keeper.close().await;
+        Ok(())
+    }
 }
 
 /// Which kubectl it is, as it says itself.

@@ -94,10 +94,6 @@ impl Method for Route {
         )
     }
 
-    async fn deploy(&self, _stage: &Stage) -> Result<(), MethodError> {
-        Ok(())
-    }
-
     async fn invite(&self, stage: &Stage, _targets: &[Target]) -> Result<Invitation, MethodError> {
         let facts = &stage.facts;
         let gateway = facts.workers().next().or(facts.nodes.first());

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use inroads_harness::causes::in_one_line;
 use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop};
-use inroads_harness::kubernetes::KubernetesError;
-use inroads_harness::run::{Component, Provenance};
+use inroads_harness::kubernetes::{KubernetesError, RUN_LABEL};
+use inroads_harness::run::Component;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::docker::{Docker, missing};
 use crate::kind::{self, KindOptions};
-use crate::laptops::{Containers, Laptops, RUN_LABEL};
+use crate::laptops::{Containers, Laptops};
 use crate::ledger::{Janitor, Ledger, is_name};
 use crate::{facts, program};
 
@@ -38,8 +39,39 @@ pub struct RealCluster {
     components: Vec<Component>,
     laptops: Laptops,
     /// What is on this machine's engine because of the run.
-    own: Option<(Ledger, Docker)>,
-    _janitor: Option<Janitor>,
+    own: Option<Own>,
+}
+
+/// What is on this machine's engine because of a run, and who takes it away if nobody else can.
+struct Own {
+    ledger: Ledger,
+    docker: Docker,
+    _janitor: Janitor,
+}
+
+impl Own {
+    fn of_run(id: &str, docker: Docker) -> Result<Self, ClusterError> {
+        let ledger = Ledger::open(id, false)?;
+        Ok(Self {
+            _janitor: Janitor::engage(&ledger)?,
+            ledger,
+            docker,
+        })
+    }
+
+    /// Lets the cluster that was made with it have it, or takes away what was begun.
+    async fn go_with(
+        self,
+        made: Result<RealCluster, ClusterError>,
+    ) -> Result<RealCluster, ClusterError> {
+        match made {
+            Ok(cluster) => Ok(RealCluster {
+                own: Some(self),
+                ..cluster
+            }),
+            Err(error) => Err(settled(&self.ledger, &self.docker, error).await),
+        }
+    }
 }
 
 /// How to use a cluster that a kubeconfig names.
@@ -64,34 +96,23 @@ impl RealCluster {
         cancel: &CancellationToken,
         progress: Steps<'_>,
     ) -> Result<Self, ClusterError> {
-        let docker = check(progress).await?;
-        let mut ledger = Ledger::open(id, false)?;
-        let janitor = Janitor::engage(&ledger)?;
-        let made = Self::make(&docker, &mut ledger, options, cancel, progress).await;
-        let made = match made {
-            Ok(context) => {
-                let nodes = nodes_of(&docker, &ledger).await;
-                Self::equip(
-                    context,
-                    ClusterKind::Kind,
-                    docker.clone(),
-                    &mut ledger,
-                    nodes,
-                    cancel,
-                    progress,
-                )
-                .await
-            }
-            Err(error) => Err(error),
+        let mut own = Own::of_run(id, check(progress).await?)?;
+        let making = async {
+            let context =
+                Self::make(&own.docker, &mut own.ledger, options, cancel, progress).await?;
+            let nodes = nodes_of(&own.docker, &own.ledger).await;
+            Self::equip(
+                context,
+                ClusterKind::Kind,
+                &mut own,
+                nodes,
+                cancel,
+                progress,
+            )
+            .await
         };
-        match made {
-            Ok(mut cluster) => {
-                cluster.own = Some((ledger, docker));
-                cluster._janitor = Some(janitor);
-                Ok(cluster)
-            }
-            Err(error) => Err(settled(&ledger, &docker, error).await),
-        }
+        let made = making.await;
+        own.go_with(made).await
     }
 
     /// Uses the kind cluster that was asked to stay under `name`.
@@ -149,30 +170,13 @@ impl RealCluster {
         if nodes.is_empty() && options.agent_image.is_none() {
             return Err(no_image());
         }
-        let mut ledger = Ledger::open(id, false)?;
-        let janitor = Janitor::engage(&ledger)?;
-        let own_image = nodes.clone();
-        let made = Self::equip(
-            context,
-            kind,
-            docker.clone(),
-            &mut ledger,
-            own_image,
-            cancel,
-            progress,
-        )
-        .await;
-        match made {
-            Ok(mut cluster) => {
-                if let Some(image) = &options.agent_image {
-                    cluster.image.clone_from(image);
-                }
-                cluster.own = Some((ledger, docker));
-                cluster._janitor = Some(janitor);
-                Ok(cluster)
-            }
-            Err(error) => Err(settled(&ledger, &docker, error).await),
+        let mut own = Own::of_run(id, docker)?;
+        let made = Self::equip(context, kind, &mut own, nodes, cancel, progress).await;
+        let mut cluster = own.go_with(made).await?;
+        if let Some(image) = &options.agent_image {
+            cluster.image.clone_from(image);
         }
+        Ok(cluster)
     }
 
     /// A cluster seen from this very machine, with no engine for laptops.
@@ -183,8 +187,8 @@ impl RealCluster {
         why: &str,
     ) -> Result<Self, ClusterError> {
         let image = options.agent_image.clone().ok_or_else(no_image)?;
-        let facts = facts::discover(&context.client, kind, &context.server, &context.ca).await?;
-        let components = components(&context.client, &facts).await;
+        let (facts, components) =
+            facts::discover(&context.client, kind, &context.server, &context.ca).await?;
         Ok(Self {
             client: context.client,
             facts,
@@ -192,7 +196,6 @@ impl RealCluster {
             components,
             laptops: Laptops::Host(why.lines().next().unwrap_or_default().to_owned()),
             own: None,
-            _janitor: None,
         })
     }
 
@@ -224,12 +227,12 @@ impl RealCluster {
     async fn equip(
         context: Context,
         kind: ClusterKind,
-        docker: Docker,
-        ledger: &mut Ledger,
+        own: &mut Own,
         nodes: Vec<String>,
         cancel: &CancellationToken,
         progress: Steps<'_>,
     ) -> Result<Self, ClusterError> {
+        let Own { ledger, docker, .. } = own;
         let equipping = async {
             let image = program::image_of(ledger.name());
             ledger.image = Some(image.clone());
@@ -238,10 +241,10 @@ impl RealCluster {
             }
             ledger.write()?;
             progress("making an image of this program");
-            program::build(&docker, &image, &format!("{RUN_LABEL}={}", ledger.name())).await?;
+            program::build(docker, &image, &format!("{RUN_LABEL}={}", ledger.name())).await?;
             if !nodes.is_empty() {
                 progress("loading it into the nodes");
-                program::load(&docker, &image, &nodes).await?;
+                program::load(docker, &image, &nodes).await?;
             }
             let api_server = if context.is_on_loopback() {
                 facts::real_api_server(&context.client).await
@@ -249,15 +252,15 @@ impl RealCluster {
                 None
             };
             let api_server = api_server.unwrap_or_else(|| context.server.clone());
-            let facts = facts::discover(&context.client, kind, &api_server, &context.ca).await?;
-            let network = network_of(&docker, nodes.first()).await?;
-            Ok((image, facts, network))
+            let (facts, components) =
+                facts::discover(&context.client, kind, &api_server, &context.ca).await?;
+            let network = network_of(docker, nodes.first()).await?;
+            Ok((image, facts, components, network))
         };
-        let (image, facts, network) = tokio::select! {
+        let (image, facts, components, network) = tokio::select! {
             equipped = equipping => equipped,
             () = cancel.cancelled() => Err(ClusterError::Interrupted),
         }?;
-        let components = components(&context.client, &facts).await;
         Ok(Self {
             client: context.client,
             laptops: Laptops::Containers(Box::new(Containers {
@@ -265,14 +268,13 @@ impl RealCluster {
                 image: image.clone(),
                 network,
                 unknown: vec![facts.pod_cidr, facts.service_cidr],
-                docker,
+                docker: docker.clone(),
                 made: Mutex::new(HashMap::new()),
             })),
             facts,
             image,
             components,
             own: None,
-            _janitor: None,
         })
     }
 
@@ -281,12 +283,10 @@ impl RealCluster {
     /// # Errors
     /// Where that cannot be written down.
     pub fn keep(&mut self) -> Result<Option<PathBuf>, ClusterError> {
-        let Some((ledger, _)) = &mut self.own else {
+        let own = self.own.as_mut().map(|own| &mut own.ledger);
+        let Some(ledger) = own.filter(|ledger| ledger.cluster.is_some()) else {
             return Ok(None);
         };
-        if ledger.cluster.is_none() {
-            return Ok(None);
-        }
         ledger.keep()?;
         Ok(Some(ledger.kubeconfig()))
     }
@@ -315,7 +315,7 @@ impl Cluster for RealCluster {
     }
 
     fn goes_with_the_run(&self) -> bool {
-        let own = self.own.as_ref().map(|(ledger, _)| ledger);
+        let own = self.own.as_ref().map(|own| &own.ledger);
         own.is_some_and(|ledger| ledger.cluster.is_some() && !ledger.stays())
     }
 
@@ -326,7 +326,7 @@ impl Cluster for RealCluster {
             Laptops::Host(_) => Ok(()),
         };
         match own {
-            Some((ledger, docker)) if !ledger.stays() => ended.and(ledger.settle(&docker).await),
+            Some(own) if !own.ledger.stays() => ended.and(own.ledger.settle(&own.docker).await),
             _ => ended,
         }
     }
@@ -458,11 +458,7 @@ async fn settled(ledger: &Ledger, docker: &Docker, error: ClusterError) -> Clust
     match ledger.settle_unfinished(docker).await {
         Ok(()) => error,
         Err(left) => missing(
-            &format!(
-                "{}; then {}",
-                crate::docker::with_cause(&error),
-                crate::docker::with_cause(&left)
-            ),
+            &format!("{}; then {}", in_one_line(&error), in_one_line(&left)),
             "`inroads clean` tries to remove the rest again",
         ),
     }
@@ -564,55 +560,4 @@ async fn not_ready(client: &kube::Client) -> Vec<String> {
         late.push("the cluster's DNS".to_owned());
     }
     late
-}
-
-/// The parts whose behaviour stands in the figures.
-async fn components(client: &kube::Client, facts: &Facts) -> Vec<Component> {
-    let part = |name: &str, version: String| Component {
-        name: name.to_owned(),
-        version,
-        provenance: Provenance::Real,
-    };
-    let nodes: Api<Node> = Api::all(client.clone());
-    let nodes = nodes.list(&ListParams::default()).await.ok();
-    let info = nodes
-        .into_iter()
-        .flatten()
-        .find_map(|node| node.status?.node_info);
-    let mut all = vec![part("kube-apiserver", facts.kubernetes.clone())];
-    if let Some(info) = info {
-        all.push(part("kubelet", info.kubelet_version));
-        all.push(part(
-            "kube-proxy",
-            format!("{} ({})", info.kube_proxy_version, facts.kube_proxy),
-        ));
-        all.push(part("container runtime", info.container_runtime_version));
-    }
-    all.push(dns_server(client).await);
-    all.push(part(
-        "web server",
-        format!("inroads {}", env!("CARGO_PKG_VERSION")),
-    ));
-    all
-}
-
-/// What answers for names. In our own node image it is this program in the place of CoreDNS, and so a stand-in.
-async fn dns_server(client: &kube::Client) -> Component {
-    if let Some(ours) = facts::of_node_image(client, "dns").await {
-        return Component {
-            name: "cluster DNS".to_owned(),
-            version: ours,
-            provenance: Provenance::StandIn,
-        };
-    }
-    let dns: Api<Deployment> = Api::namespaced(client.clone(), "kube-system");
-    let image = dns.get("coredns").await.ok().and_then(|dns| {
-        let containers = dns.spec.template.spec?.containers;
-        containers.into_iter().next()?.image
-    });
-    Component {
-        name: "cluster DNS".to_owned(),
-        version: image.unwrap_or_else(|| "unknown".to_owned()),
-        provenance: Provenance::Real,
-    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use inroads_harness::causes::in_one_line;
 use inroads_harness::cluster::ClusterError;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -84,7 +85,7 @@ impl Docker {
             other => {
                 let said = match (other, answer) {
                     (Some(info), _) => info.server_errors.join("; "),
-                    (None, Err(error)) => with_cause(&error),
+                    (None, Err(error)) => in_one_line(&error),
                     (None, Ok(_)) => "its answer cannot be read".to_owned(),
                 };
                 return Err(missing(
@@ -219,10 +220,4 @@ pub(crate) fn missing(what: &str, hint: &str) -> ClusterError {
         what: what.to_owned(),
         hint: hint.to_owned(),
     }
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn with_cause(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

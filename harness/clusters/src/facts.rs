@@ -3,12 +3,14 @@
 //! What only its administrator wrote down (kubeadm's configuration, the arguments of its parts) is read where
 //! it is there and may be read; the rest is deduced from what every cluster shows.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use inroads_harness::cluster::{ClusterError, ClusterKind, Facts, Node};
 use inroads_harness::kubernetes::KubernetesError;
+use inroads_harness::run::{Component, Provenance};
 use ipnet::IpNet;
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Node as NodeObject, Service, ServicePort, ServiceSpec,
 };
@@ -30,7 +32,8 @@ const POD_NETWORKS: &[(&str, &str)] = &[
     ("aws-node", "AWS VPC CNI"),
 ];
 
-/// The facts of the cluster that `client` reaches; laptops reach its API server at `api_server`.
+/// The facts of the cluster that `client` reaches, and the parts whose behaviour stands in its figures; laptops
+/// reach its API server at `api_server`.
 ///
 /// # Errors
 /// Where the API cannot be read, or does not show a network that methods must know.
@@ -39,7 +42,7 @@ pub(crate) async fn discover(
     kind: ClusterKind,
     api_server: &str,
     ca: &str,
-) -> Result<Facts, ClusterError> {
+) -> Result<(Facts, Vec<Component>), ClusterError> {
     let version = client
         .apiserver_version()
         .await
@@ -73,10 +76,11 @@ pub(crate) async fn discover(
             "kube-system/kube-dns",
         ))?;
     let dns = dns.spec.and_then(|spec| spec.cluster_ip?.parse().ok());
-    Ok(Facts {
+    let image = of_node_image(client).await;
+    let facts = Facts {
         kind,
         kubernetes: version.git_version,
-        cni: pod_network(client).await,
+        cni: pod_network(client, &image).await,
         kube_proxy: kube_proxy(client).await,
         nodes: nodes.iter().filter_map(node).collect(),
         pod_cidr,
@@ -88,7 +92,9 @@ pub(crate) async fn discover(
             .to_owned(),
         api_server: api_server.to_owned(),
         api_server_ca: ca.to_owned(),
-    })
+    };
+    let components = components(client, &facts, &nodes, &image).await;
+    Ok((facts, components))
 }
 
 /// Where the API server really is: what a kubeconfig names may be this machine's loopback only.
@@ -184,16 +190,16 @@ fn net_in(text: &str) -> Option<IpNet> {
         .find_map(|word| word.parse().ok())
 }
 
-/// What our own node image says of itself.
-pub(crate) async fn of_node_image(client: &kube::Client, key: &str) -> Option<String> {
+/// What our own node image says of itself; nothing where nodes are of another.
+async fn of_node_image(client: &kube::Client) -> BTreeMap<String, String> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM);
-    let map = maps.get("inroads-node-image").await.ok()?;
-    map.data?.remove(key)
+    let map = maps.get("inroads-node-image").await.ok();
+    map.and_then(|map| map.data).unwrap_or_default()
 }
 
-async fn pod_network(client: &kube::Client) -> String {
-    if let Some(ours) = of_node_image(client, "pod-network").await {
-        return ours;
+async fn pod_network(client: &kube::Client, image: &BTreeMap<String, String>) -> String {
+    if let Some(ours) = image.get("pod-network") {
+        return ours.clone();
     }
     let sets: Api<DaemonSet> = Api::all(client.clone());
     let sets = sets.list(&ListParams::default()).await.ok();
@@ -235,6 +241,50 @@ fn node(node: &NodeObject) -> Option<Node> {
             taint.effect == "NoSchedule" && taint.key.starts_with("node-role.kubernetes.io/")
         }),
     })
+}
+
+/// The parts whose behaviour stands in the figures.
+async fn components(
+    client: &kube::Client,
+    facts: &Facts,
+    nodes: &[NodeObject],
+    image: &BTreeMap<String, String>,
+) -> Vec<Component> {
+    let part = |name: &str, version: String| Component {
+        name: name.to_owned(),
+        version,
+        provenance: Provenance::Real,
+    };
+    let mut all = vec![part("kube-apiserver", facts.kubernetes.clone())];
+    let info = nodes
+        .iter()
+        .find_map(|node| node.status.as_ref()?.node_info.clone());
+    if let Some(info) = info {
+        let proxy = format!("{} ({})", info.kube_proxy_version, facts.kube_proxy);
+        all.push(part("kubelet", info.kubelet_version));
+        all.push(part("kube-proxy", proxy));
+        all.push(part("container runtime", info.container_runtime_version));
+    }
+    all.push(match image.get("dns") {
+        // It is this program in the place of CoreDNS.
+        Some(ours) => Component {
+            provenance: Provenance::StandIn,
+            ..part("cluster DNS", ours.clone())
+        },
+        None => part("cluster DNS", dns_image(client).await),
+    });
+    let web = format!("inroads {}", env!("CARGO_PKG_VERSION"));
+    all.push(part("web server", web));
+    all
+}
+
+async fn dns_image(client: &kube::Client) -> String {
+    let dns: Api<Deployment> = Api::namespaced(client.clone(), SYSTEM);
+    let image = dns.get("coredns").await.ok().and_then(|dns| {
+        let containers = dns.spec.template.spec?.containers;
+        containers.into_iter().next()?.image
+    });
+    image.unwrap_or_else(|| "unknown".to_owned())
 }
 
 #[cfg(test)]

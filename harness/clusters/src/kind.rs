@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use inroads_harness::causes::in_one_line;
 use inroads_harness::cluster::ClusterError;
 use tokio_util::sync::CancellationToken;
 
-use crate::docker::{Docker, missing, with_cause};
+use crate::docker::{Docker, missing};
 use crate::ledger::Ledger;
 use crate::tool::{Tool, is_there, timed_out};
 
@@ -154,11 +155,9 @@ pub(crate) async fn create(
     };
     let outcome = tokio::select! {
         made = kind.follow("making the kind cluster", heard) => made.map(drop),
-        () = tokio::time::sleep(CREATE_LIMIT) => Err(ClusterError::TimedOut {
-            phase: "making the kind cluster".to_owned(),
-            limit_s: CREATE_LIMIT.as_secs(),
-            hint: "is the machine very busy?".to_owned(),
-        }),
+        () = tokio::time::sleep(CREATE_LIMIT) => {
+            Err(timed_out("making the kind cluster", CREATE_LIMIT, "is the machine very busy?"))
+        },
         () = cancel.cancelled() => return Err(ClusterError::Interrupted),
     };
     let Err(error) = outcome else {
@@ -177,7 +176,7 @@ async fn explain(
     image: Option<&str>,
     error: &ClusterError,
 ) -> ClusterError {
-    let reason = with_cause(error);
+    let reason = in_one_line(error);
     let said = reason.to_lowercase();
     let hint = if said.contains("failed to pull image") || said.contains("pull access denied") {
         "no registry answers: build an image here with `kind-configs/offline/build`, or name one that is \
@@ -193,7 +192,7 @@ async fn explain(
     } else {
         let logs = export_logs(docker, name, &ledger.logs()).await;
         logs.map_or_else(
-            |error| format!("its logs could not be kept: {}", with_cause(&error)),
+            |error| format!("its logs could not be kept: {}", in_one_line(&error)),
             |()| format!("the nodes' logs are in {}", ledger.logs().display()),
         )
     };

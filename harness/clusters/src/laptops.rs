@@ -10,7 +10,8 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use inroads_harness::cluster::{ClusterError, Laptop};
-use inroads_harness::role::{Role, RoleError, told_to_stop};
+use inroads_harness::kubernetes::RUN_LABEL;
+use inroads_harness::role::{Role, RoleError, this_program, told_to_stop};
 use ipnet::IpNet;
 use nlink::netlink::route::{Ipv4Route, RouteType};
 use nlink::netlink::{Connection, Route};
@@ -22,10 +23,7 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use crate::docker::Docker;
-use crate::program::{self, PROGRAM};
-
-/// The label that carries the run of a container of ours.
-pub(crate) const RUN_LABEL: &str = "inroads.dev/run";
+use crate::program::PROGRAM;
 
 /// What a container laptop sees of this machine.
 const SHARED: &[&str] = &[
@@ -249,7 +247,7 @@ impl Laptop for Host {
     }
 
     fn inroads(&self) -> Command {
-        Command::new(program::this_program())
+        Command::new(this_program())
     }
 
     fn unchangeable(&self) -> Option<&str> {

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use inroads_harness::cluster::ClusterError;
 use inroads_harness::private::{self, birth, using};
-use inroads_harness::role::{Role, RoleError};
+use inroads_harness::role::{Role, RoleError, this_program};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStdin, Command};
@@ -195,7 +195,7 @@ pub(crate) struct Janitor {
 impl Janitor {
     /// Engages one. It is told by the end of its input, whatever ends this process.
     pub(crate) fn engage(ledger: &Ledger) -> Result<Self, ClusterError> {
-        let mut command = Command::new(program::this_program());
+        let mut command = Command::new(this_program());
         command
             .args(["agent", ROLE.name, &ledger.name])
             .stdin(Stdio::piped())

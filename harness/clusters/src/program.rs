@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::try_join_all;
 use inroads_harness::cluster::ClusterError;
+use inroads_harness::role::this_program;
 use tar::{Builder, EntryType, Header};
 use tokio::process::Command;
 
@@ -123,11 +124,6 @@ pub(crate) async fn unload(docker: &Docker, image: &str, nodes: &[String]) {
             tracing::warn!(%error, node, "the image of this program may be left there");
         }
     }
-}
-
-/// This program, as it was started: the file may have been replaced since.
-pub(crate) fn this_program() -> PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
 /// The libraries that `program` links to, as the loader finds them (ld.so(8), `LD_TRACE_LOADED_OBJECTS`).

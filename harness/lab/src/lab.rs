@@ -6,7 +6,6 @@ mod state;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop, Node};
 use inroads_harness::kubernetes;
+use inroads_harness::role::this_program;
 use inroads_harness::run::{Component, Provenance};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -352,11 +352,6 @@ fn facts(ready: &Ready) -> Facts {
         api_server: format!("https://{}:{}", node_address(0), addresses::API_PORT),
         api_server_ca: ready.ca.clone(),
     }
-}
-
-/// This program, as it was started: the file may have been replaced since.
-fn this_program() -> PathBuf {
-    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"))
 }
 
 fn failed<E>() -> impl FnOnce(E) -> ClusterError

@@ -12,6 +12,7 @@ use std::process::Stdio;
 
 use futures_util::future::try_join_all;
 use inroads_harness::access::Secret;
+use inroads_harness::causes::causes;
 use inroads_harness::clock::Stopwatch;
 use nlink::netlink::namespace::Netns;
 use nlink::netlink::{Connection, Route};
@@ -384,14 +385,4 @@ fn clone_of(netns: &Netns) -> Result<Netns, NetError> {
     netns
         .try_clone()
         .map_err(NetError::while_doing("keeping a network namespace"))
-}
-
-fn causes(error: &dyn std::error::Error) -> Vec<String> {
-    let mut texts = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        texts.push(error.to_string());
-        cause = error.source();
-    }
-    texts
 }

@@ -12,6 +12,7 @@ use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::protocol::{Answer, Call, MAX_LINE, Order, Reply, Usage};
+use crate::causes::causes;
 use crate::dial::Dialer;
 use crate::ids::MethodId;
 use crate::method::{Connection, Interruptions, Invitation, LaptopNetwork, Method};
@@ -141,7 +142,7 @@ impl Worker {
             Order::Usage => Ok(Answer::Used(usage())),
             Order::Network => self.network(),
         };
-        outcome.unwrap_or_else(|error| Answer::Failed(chain(error.as_ref())))
+        outcome.unwrap_or_else(|error| Answer::Failed(causes(error.as_ref())))
     }
 
     async fn connect(&mut self, method: &MethodId, invitation: Invitation) -> Outcome {
@@ -279,15 +280,4 @@ fn routes() -> std::io::Result<Vec<ipnet::IpNet>> {
         .filter(|net| net.prefix_len() > 0)
         .map(Into::into)
         .collect())
-}
-
-/// An error and its causes, one text each.
-fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
-    let mut texts = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        texts.push(error.to_string());
-        cause = error.source();
-    }
-    texts
 }

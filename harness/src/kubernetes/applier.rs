@@ -102,15 +102,15 @@ impl Applier {
     }
 
     /// Deletes the namespace with all that is in it, or, where it was granted, all that is ours in it, and
-    /// waits until that is gone.
+    /// waits until that is gone. Returns whether the namespace itself went.
     ///
     /// # Errors
     /// [`KubernetesError::NotGone`] after `limit`.
-    pub async fn clear(&self, limit: Duration) -> Result<(), KubernetesError> {
+    pub async fn clear(&self, limit: Duration) -> Result<bool, KubernetesError> {
         match self.whose().await? {
-            Whose::Ours => self.delete_all(limit).await,
-            Whose::Granted => self.empty(limit).await,
-            Whose::Nobodys | Whose::Foreign => Ok(()),
+            Whose::Ours => self.delete_all(limit).await.map(|()| true),
+            Whose::Granted => self.empty(limit).await.map(|()| false),
+            Whose::Nobodys | Whose::Foreign => Ok(false),
         }
     }
 
@@ -120,13 +120,8 @@ impl Applier {
     /// Where the API refuses, or the namespace does not go.
     pub async fn sweep(&self, limit: Duration) -> Result<Vec<String>, KubernetesError> {
         let mut removed = self.delete_outside().await?;
-        match self.whose().await? {
-            Whose::Nobodys | Whose::Foreign => {}
-            Whose::Ours => {
-                self.delete_all(limit).await?;
-                removed.push(format!("namespace {}", self.namespace));
-            }
-            Whose::Granted => self.empty(limit).await?,
+        if self.clear(limit).await? {
+            removed.push(format!("namespace {}", self.namespace));
         }
         Ok(removed)
     }

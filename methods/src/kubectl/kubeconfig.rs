@@ -10,6 +10,7 @@ use std::process::Stdio;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use inroads_harness::method::MethodError;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_json::json;
 
@@ -23,10 +24,15 @@ pub(super) struct Kubeconfig(File);
 
 impl Kubeconfig {
     /// For who was told so.
-    pub(super) fn of(told: &Told) -> io::Result<Self> {
-        let mut file = File::from(memfd_create(c"kubeconfig", MFdFlags::MFD_CLOEXEC)?);
-        file.write_all(text(told).as_bytes())?;
-        Ok(Self(file))
+    pub(super) fn of(told: &Told) -> Result<Self, MethodError> {
+        let written = || -> io::Result<File> {
+            let mut file = File::from(memfd_create(c"kubeconfig", MFdFlags::MFD_CLOEXEC)?);
+            file.write_all(text(told).as_bytes())?;
+            Ok(file)
+        };
+        written()
+            .map(Self)
+            .map_err(MethodError::while_doing("making a kubeconfig"))
     }
 
     /// As the standard input of a process.

@@ -6,17 +6,15 @@ use async_trait::async_trait;
 use inroads_harness::access::{Access, AddressMap};
 use inroads_harness::ids::MethodId;
 use inroads_harness::method::{
-    Capability, Connection, Interruptions, Invitation, LaptopNetwork, Manifest, Method,
-    MethodError, Part,
+    Capability, Connection, Invitation, LaptopNetwork, Manifest, Method, MethodError, Part,
 };
-use inroads_harness::run::Component;
 use inroads_harness::scenario::Target;
 use inroads_harness::stage::Stage;
 
 use super::keeper::Keeper;
 use super::kubeconfig::Kubeconfig;
 use super::process::Job;
-use super::{PROGRAM, component, preflight};
+use super::{Connected, PROGRAM, component, preflight};
 use crate::account::{self, Kind, Told};
 use crate::forward;
 
@@ -79,10 +77,6 @@ impl Method for PortForward {
         preflight(laptop)
     }
 
-    async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
-        Ok(stage.deploy(self.manifests()).await?)
-    }
-
     async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError> {
         account::invite(stage, forward::ACCOUNT, targets).await
     }
@@ -90,8 +84,7 @@ impl Method for PortForward {
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         let told: Told = invitation.unpack()?;
         let component = component().await?;
-        let kubeconfig = Kubeconfig::of(&told);
-        let kubeconfig = kubeconfig.map_err(MethodError::while_doing("making a kubeconfig"))?;
+        let kubeconfig = Kubeconfig::of(&told)?;
         let asked = by_object(&told);
         let jobs = asked.iter().map(|((kind, namespace, name), targets)| {
             let kind = match kind {
@@ -116,7 +109,7 @@ impl Method for PortForward {
             }
         }
         Ok(Box::new(Connected {
-            map,
+            access: Access::Rewritten(map),
             component,
             keeper,
         }))
@@ -136,32 +129,6 @@ fn by_object(told: &Told) -> ByObject<'_> {
             .extend(target.hosts.iter().map(String::as_str));
     }
     objects
-}
-
-struct Connected {
-    map: AddressMap,
-    component: Component,
-    keeper: Keeper,
-}
-
-#[async_trait]
-impl Connection for Connected {
-    fn accesses(&self) -> Vec<Access> {
-        vec![Access::Rewritten(self.map.clone())]
-    }
-
-    fn components(&self) -> Vec<Component> {
-        vec![self.component.clone()]
-    }
-
-    async fn interruptions(&self) -> Interruptions {
-        self.keeper.interruptions().await
-    }
-
-    async fn close(self: Box<Self>) -> Result<(), MethodError> {
-        self.keeper.close().await;
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,23 +1,19 @@
 //! `forward:kubectl-proxy`: one `kubectl proxy`, a web server that passes requests on to Services and pods by
 //! the API server's `proxy` subresources. It carries HTTP, and nothing else.
 
-use std::net::SocketAddr;
-
 use async_trait::async_trait;
 use inroads_harness::access::{Access, PrefixMap};
 use inroads_harness::ids::MethodId;
 use inroads_harness::method::{
-    Capability, Connection, Interruptions, Invitation, LaptopNetwork, Manifest, Method,
-    MethodError, Part,
+    Capability, Connection, Invitation, LaptopNetwork, Manifest, Method, MethodError, Part,
 };
-use inroads_harness::run::Component;
 use inroads_harness::scenario::Target;
 use inroads_harness::stage::Stage;
 
 use super::keeper::Keeper;
 use super::kubeconfig::Kubeconfig;
 use super::process::Job;
-use super::{PROGRAM, component, preflight};
+use super::{Connected, PROGRAM, component, preflight};
 use crate::account::{self, Kind, Told};
 
 /// The ServiceAccount that the laptop acts as: one of its own, so that `forward` gets no more rights.
@@ -89,10 +85,6 @@ impl Method for Proxy {
         preflight(laptop)
     }
 
-    async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
-        Ok(stage.deploy(self.manifests()).await?)
-    }
-
     async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError> {
         account::invite(stage, ACCOUNT, targets).await
     }
@@ -100,8 +92,7 @@ impl Method for Proxy {
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         let told: Told = invitation.unpack()?;
         let component = component().await?;
-        let kubeconfig = Kubeconfig::of(&told);
-        let kubeconfig = kubeconfig.map_err(MethodError::while_doing("making a kubeconfig"))?;
+        let kubeconfig = Kubeconfig::of(&told)?;
         let started = Keeper::start(kubeconfig, vec![Job::Proxy]).await;
         let (keeper, locals) =
             started.map_err(MethodError::while_doing("starting kubectl proxy"))?;
@@ -116,8 +107,7 @@ impl Method for Proxy {
             }
         }
         Ok(Box::new(Connected {
-            server,
-            prefixes,
+            access: Access::UrlPrefix { server, prefixes },
             component,
             keeper,
         }))
@@ -133,36 +123,6 @@ fn prefix(target: &Target, namespace: &str) -> String {
     };
     let port = target.port;
     format!("/api/v1/namespaces/{namespace}/{resource}/{name}:{port}/proxy")
-}
-
-struct Connected {
-    server: SocketAddr,
-    prefixes: PrefixMap,
-    component: Component,
-    keeper: Keeper,
-}
-
-#[async_trait]
-impl Connection for Connected {
-    fn accesses(&self) -> Vec<Access> {
-        vec![Access::UrlPrefix {
-            server: self.server,
-            prefixes: self.prefixes.clone(),
-        }]
-    }
-
-    fn components(&self) -> Vec<Component> {
-        vec![self.component.clone()]
-    }
-
-    async fn interruptions(&self) -> Interruptions {
-        self.keeper.interruptions().await
-    }
-
-    async fn close(self: Box<Self>) -> Result<(), MethodError> {
-        self.keeper.close().await;
-        Ok(())
-    }
 }
 
 #[cfg(test)]
