@@ -17,6 +17,7 @@ Examples:
   inroads bench all                      every method, every scenario, in about four minutes
   inroads bench socks wireguard --profile quick
   inroads bench forward --peer kubectl   ours beside the real kubectl port-forward and kubectl proxy
+  inroads bench all --cluster context=prod-like --laptops 8 --laptops-kubeconfig loaders.yaml
   inroads shell wireguard -- curl -s http://web.inroads.svc.cluster.local/
   inroads shell none                     the same laptop with no way in, to compare
   inroads cluster up && kubectl --kubeconfig \"$(inroads cluster status --kubeconfig)\" get pods -A
@@ -94,6 +95,8 @@ pub(crate) struct Bench {
     pub(crate) scenario: Vec<String>,
     #[command(flatten)]
     pub(crate) cluster: ClusterChoice,
+    #[command(flatten)]
+    pub(crate) laptops: LaptopsChoice,
     /// How long and how often to measure: smoke, quick (under a minute), standard, thorough
     #[arg(long, default_value = "standard")]
     pub(crate) profile: String,
@@ -109,6 +112,24 @@ pub(crate) struct Bench {
     /// Print run.json instead of the table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where clients run, if not on the cluster's own laptops.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LaptopsChoice {
+    /// Run the clients of each method on so many laptops at once, which are pods of a Kubernetes Job: for load
+    /// from more machines than one. Their figures are added up
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=250))]
+    pub(crate) laptops: Option<u8>,
+    /// The kubeconfig of the cluster that these pods run in [default: the cluster that is measured]
+    #[arg(long, value_name = "FILE", requires = "laptops")]
+    pub(crate) laptops_kubeconfig: Option<PathBuf>,
+    /// The context of it [default: its current one]
+    #[arg(long, value_name = "NAME", requires = "laptops")]
+    pub(crate) laptops_context: Option<String>,
+    /// An image of this program that its nodes can pull; see `inroads image`
+    #[arg(long, value_name = "IMAGE", requires = "laptops")]
+    pub(crate) laptops_image: Option<String>,
 }
 
 #[derive(Debug, Args)]

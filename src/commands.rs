@@ -19,7 +19,7 @@ use inroads_harness::method::{Method, Vantage};
 use inroads_lab::{Lab, LabOptions, LabState, Status};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, ClusterChoice, KindChoice, Rbac, Which};
+use crate::cli::{Cli, ClusterChoice, KindChoice, LaptopsChoice, Rbac, Which};
 use crate::exit::Exit;
 use crate::progress::Progress;
 
@@ -88,7 +88,7 @@ struct Wanted<'a> {
 /// Gets the cluster that was asked for, with laptops for `methods` where it is made for this, and says which
 /// and why.
 async fn cluster(
-    wanted: Wanted<'_>,
+    wanted: &Wanted<'_>,
     methods: &[&dyn Method],
     progress: &Progress,
 ) -> Result<Box<dyn Cluster>, Exit> {
@@ -97,7 +97,7 @@ async fn cluster(
         run,
         keep,
         cancel,
-    } = wanted;
+    } = *wanted;
     let steps = |step: &str| progress.step(&format!("cluster: {step}"));
     let which = match &choice.cluster {
         Which::Auto => best(progress).await,
@@ -139,6 +139,31 @@ async fn cluster(
                 .map_err(Exit::cluster)
         }
     }
+}
+
+/// The cluster whose pods are laptops, where it is another one than the one that is measured.
+async fn laptops_cluster(
+    choice: &LaptopsChoice,
+    wanted: &Wanted<'_>,
+    progress: &Progress,
+) -> Result<Option<Box<dyn Cluster>>, Exit> {
+    if choice.laptops_kubeconfig.is_none() && choice.laptops_context.is_none() {
+        return Ok(None);
+    }
+    let options = ContextOptions {
+        name: choice.laptops_context.clone(),
+        kubeconfig: choice.laptops_kubeconfig.clone(),
+        agent_image: choice.laptops_image.clone(),
+    };
+    if !wanted.choice.yes {
+        ask_before_writing(&options, progress).await?;
+    }
+    let steps = |step: &str| progress.step(&format!("cluster of the laptops: {step}"));
+    // A run's name for what it leaves on this machine is taken by the cluster that is measured.
+    let name = format!("{}-laptops", wanted.run);
+    let used = RealCluster::context(&name, &options, wanted.cancel, &steps).await;
+    used.map(|cluster| Some(Box::new(cluster) as _))
+        .map_err(Exit::cluster)
 }
 
 fn kind_options(choice: &KindChoice) -> KindOptions {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use inroads_harness::clock::Stopwatch;
 use inroads_harness::event::{Event, Observer};
+use inroads_harness::ids::MethodId;
 use inroads_harness::run::{CAUTION, Verdict};
 
 /// The bar's steps: tenths of a second of the estimate.
@@ -93,6 +94,10 @@ impl Observer for Progress {
                 if let Ok(mut known) = self.left.lock() {
                     *known = Some(left);
                 }
+            }
+            Event::Able(methods) => {
+                let methods: Vec<&str> = methods.iter().map(MethodId::as_str).collect();
+                self.say(&format!("can run from here: {}", methods.join(", ")));
             }
             Event::Connected { method, setup } => {
                 self.say(&format!(

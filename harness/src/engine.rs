@@ -6,11 +6,14 @@
 
 mod cost;
 mod crew;
+mod fleet;
 mod machine;
 mod record;
 mod rounds;
+mod seat;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,23 +24,30 @@ use crate::agent::Repertoire;
 use crate::causes::in_one_line;
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{Event, Observer};
+use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
-use crate::method::{Method, MethodError};
+use crate::method::{Method, MethodError, Vantage};
 use crate::plan::Plan;
 use crate::run::{Run, Status, Verdict, Warning};
 use crate::scenario::{Scenario, Target, Workload};
 use crate::stage::Stage;
 use crate::{clock, probe};
 
-pub use crew::Crew;
+pub use crew::{Crew, Laptops};
+pub use fleet::{Fleet, PodLaptops};
 pub use machine::{build_profile, new_run_id};
 use record::Record;
+pub use seat::Prepared;
 
 /// What deploying and connecting takes, about: for the estimate only.
 const SET_UP: Duration = Duration::from_secs(5);
 
 /// What one method's probes take, about; methods are asked at the same time.
 const PROBES: Duration = Duration::from_secs(6);
+
+/// Why probes are not asked on laptops that are pods of the cluster.
+const LAPTOPS_INSIDE: &str =
+    "the laptops are pods of the cluster that is measured, where every address works unmodified";
 
 /// A run could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +72,15 @@ pub enum EngineError {
     NoMethod(String),
 }
 
+/// A method that can run from here, with its laptops.
+type Ready<'a> = (&'a dyn Method, Vec<Prepared>);
+
 /// Everything a run works with.
 pub struct Engine<'a> {
     /// The cluster.
     pub cluster: &'a dyn Cluster,
+    /// Where the clients run; on the cluster's own laptops, where there is none.
+    pub laptops: Option<PodLaptops<'a>>,
     /// All methods and scenarios.
     pub repertoire: &'a Repertoire,
     /// What to do.
@@ -83,9 +98,9 @@ impl Engine<'_> {
     /// Where nothing could be measured at all, or the file cannot be written. What failed later is in the
     /// result, as a warning.
     pub async fn run(&self, id: &str, file: &Path) -> Result<Run, EngineError> {
-        let mut record = Record::begin(id, self.plan, self.cluster, self.repertoire, file)?;
-        let stage = match Stage::set(self.cluster, &self.plan.namespace, id).await {
-            Ok(stage) => stage,
+        let mut record = Record::begin(id, self, file)?;
+        let (stage, fleet) = match self.set(id).await {
+            Ok(set) => set,
             Err(error) => {
                 record.finish(Status::Failed)?;
                 return Err(error.into());
@@ -93,19 +108,22 @@ impl Engine<'_> {
         };
         let mut crews = Vec::new();
         let outcome = tokio::select! {
-            outcome = self.perform(&stage, &mut record, &mut crews) => outcome,
+            outcome = self.perform(&stage, fleet.as_ref(), &mut record, &mut crews) => outcome,
             () = self.cancel.cancelled() => Ok(Status::Partial),
         };
         self.observer.on(&Event::Phase("taking everything down"));
         join_all(crews.into_iter().map(Crew::end)).await;
-        let struck = if self.cluster.goes_with_the_run() {
-            Ok(())
-        } else {
-            stage.strike().await
-        };
-        if let Err(error) = struck {
-            let remedy = "look at what holds the namespace, then delete it by hand";
-            self.warn(&mut record, "left-behind", error.to_string(), remedy);
+        let elsewhere = self.laptops.as_ref().and_then(|laptops| laptops.cluster);
+        let laptops = elsewhere.zip(fleet.as_ref().map(Fleet::stage));
+        let own = (self.cluster, &stage);
+        for (cluster, stage) in std::iter::once(own).chain(laptops) {
+            if cluster.goes_with_the_run() {
+                continue;
+            }
+            if let Err(error) = stage.strike().await {
+                let remedy = "look at what holds the namespace, then delete it by hand";
+                self.warn(&mut record, "left-behind", error.to_string(), remedy);
+            }
         }
         match outcome {
             Ok(status) => Ok(record.finish(status)?),
@@ -116,17 +134,39 @@ impl Engine<'_> {
         }
     }
 
+    /// Sets the stage, and the one of laptops that are pods.
+    async fn set(&self, id: &str) -> Result<(Stage, Option<Fleet>), KubernetesError> {
+        let mut stage = Stage::set(self.cluster, &self.plan.namespace, id).await?;
+        stage.laptops = self.laptops_each();
+        let fleet = match &self.laptops {
+            Some(laptops) => Some(Fleet::new(laptops.stage(&stage).await?, laptops.count)),
+            None => None,
+        };
+        Ok((stage, fleet))
+    }
+
+    /// How many laptops each method connects.
+    fn laptops_each(&self) -> usize {
+        self.laptops.as_ref().map_or(1, |laptops| laptops.count)
+    }
+
     async fn perform(
         &self,
         stage: &Stage,
+        fleet: Option<&Fleet>,
         record: &mut Record,
         crews: &mut Vec<Crew>,
     ) -> Result<Status, EngineError> {
         let mut clock = Progress::new(self);
         self.observer
+            .on(&Event::Phase("finding out which methods can run from here"));
+        let laptops = fleet.map_or(Laptops::OfCluster(self.cluster), Laptops::Pods);
+        let (ready, mut absent) = self.prepare(stage, laptops, record).await;
+
+        self.observer
             .on(&Event::Phase("deploying scenarios and methods"));
         let begun = clock::now();
-        let deployed = self.deploy(stage).await?;
+        let deployed = self.deploy(stage, ready).await?;
         let workload = stage.observe().await?;
 
         self.observer.on(&Event::Phase("connecting laptops"));
@@ -140,15 +180,14 @@ impl Engine<'_> {
             let (targets, first) = (&targets, first.as_ref());
             async move {
                 let crew = match deployed {
-                    Ok(()) => {
-                        Crew::connect(self.cluster, stage, method, targets, first, begun).await
+                    Ok(laptops) => {
+                        Crew::connect(laptops, stage, method, targets, first, begun).await
                     }
                     Err(error) => Err(error),
                 };
                 (method, crew)
             }
         });
-        let mut absent = Vec::new();
         for (method, crew) in join_all(connecting).await {
             match crew {
                 Ok(crew) => {
@@ -159,18 +198,7 @@ impl Engine<'_> {
                     record.connected(&crew);
                     crews.push(crew);
                 }
-                Err(error) => {
-                    let reason = in_one_line(&error);
-                    record.absent(method, &self.scenarios(), &reason);
-                    let text = format!("`{}` was not run: {reason}", method.id());
-                    self.warn(
-                        record,
-                        "method-not-run",
-                        text,
-                        "see the reason; `inroads doctor` tells what this machine lacks",
-                    );
-                    absent.push(reason);
-                }
+                Err(error) => absent.push(self.absent(method, &error, record)),
             }
         }
         if crews.is_empty() {
@@ -180,6 +208,16 @@ impl Engine<'_> {
         clock.spent(SET_UP);
 
         self.observer.on(&Event::Phase("asking the probes"));
+        for crew in crews.iter() {
+            let method = self.repertoire.method(&crew.method);
+            if let Some(method) = method.filter(|method| !self.can_be_asked(*method)) {
+                record.absent(method, &self.scenarios(), LAPTOPS_INSIDE);
+                let remedy =
+                    "name another cluster for the laptops, or ask the probes without `--laptops`";
+                let text = format!("no probe was asked: {LAPTOPS_INSIDE}");
+                self.warn(record, "probe-not-run", text, remedy);
+            }
+        }
         self.ask_probes(crews, &workload, record).await;
         record.save()?;
         clock.spent(PROBES);
@@ -192,12 +230,54 @@ impl Engine<'_> {
         })
     }
 
+    /// Gets the laptops ready and finds out which methods can run from here. Returns these, and why the others cannot.
+    async fn prepare<'b>(
+        &'b self,
+        stage: &Stage,
+        laptops: Laptops<'_>,
+        record: &mut Record,
+    ) -> (Vec<Ready<'b>>, Vec<String>) {
+        let preparing = self.methods().into_iter();
+        let preparing = preparing
+            .map(|method| async move { (method, Crew::prepare(laptops, stage, method).await) });
+        let (mut ready, mut absent, mut silent) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for (method, prepared) in join_all(preparing).await {
+            match prepared {
+                Ok((laptops, unanswered)) => {
+                    silent.extend(unanswered);
+                    ready.push((method, laptops));
+                }
+                Err(error) => absent.push(self.absent(method, &error, record)),
+            }
+        }
+        if !silent.is_empty() {
+            let silent: Vec<String> = silent.iter().map(ToString::to_string).collect();
+            let text = format!("no answer to a laptop from the node {}", silent.join(", "));
+            let remedy = "node ports may be closed as well: `route`, `socks` and `wireguard` need nodes that laptops reach";
+            self.warn(record, "silent-node", text, remedy);
+        }
+        let able: Vec<MethodId> = ready.iter().map(|(method, _)| method.id()).collect();
+        self.observer.on(&Event::Able(&able));
+        (ready, absent)
+    }
+
+    /// Takes in that a method cannot be used, and returns why.
+    fn absent(&self, method: &dyn Method, error: &MethodError, record: &mut Record) -> String {
+        let reason = in_one_line(error);
+        record.absent(method, &self.scenarios(), &reason);
+        let text = format!("`{}` was not run: {reason}", method.id());
+        let remedy = "see the reason; `inroads doctor` tells what this machine lacks";
+        self.warn(record, "method-not-run", text, remedy);
+        reason
+    }
+
     /// Deploys all scenarios and methods at once. A scenario that cannot be deployed ends the run, a method
     /// only itself.
-    async fn deploy(
+    async fn deploy<'b>(
         &self,
         stage: &Stage,
-    ) -> Result<Vec<(&dyn Method, Result<(), MethodError>)>, EngineError> {
+        methods: Vec<Ready<'b>>,
+    ) -> Result<Vec<(&'b dyn Method, Result<Vec<Prepared>, MethodError>)>, EngineError> {
         let workloads = async {
             let deploying = self
                 .scenarios()
@@ -205,11 +285,10 @@ impl Engine<'_> {
                 .map(|scenario| stage.deploy(scenario.manifests()));
             futures_util::future::try_join_all(deploying).await
         };
-        let methods = join_all(
-            self.methods()
-                .into_iter()
-                .map(|method| async move { (method, method.deploy(stage).await) }),
-        );
+        let methods = join_all(methods.into_iter().map(|(method, laptops)| async move {
+            let deployed = method.deploy(stage).await;
+            (method, deployed.map(|()| laptops))
+        }));
         let (workloads, methods) = tokio::join!(workloads, methods);
         workloads?;
         Ok(methods)
@@ -219,7 +298,8 @@ impl Engine<'_> {
     async fn ask_probes(&self, crews: &mut [Crew], workload: &Workload, record: &mut Record) {
         let asking = crews.iter_mut().map(|crew| async move {
             let (mut results, mut interruptions) = (Vec::new(), Vec::new());
-            let Some(method) = self.repertoire.method(&crew.method) else {
+            let method = self.repertoire.method(&crew.method);
+            let Some(method) = method.filter(|method| self.can_be_asked(*method)) else {
                 return (results, interruptions);
             };
             for scenario in self.scenarios() {
@@ -255,6 +335,12 @@ impl Engine<'_> {
             }
             record.run.probes.push(result);
         }
+    }
+
+    /// Whether an answer would say anything of the method: a laptop that is a pod of the cluster is in it already.
+    fn can_be_asked(&self, method: &dyn Method) -> bool {
+        let inside = self.laptops.as_ref().is_some_and(|it| it.cluster.is_none());
+        method.vantage() == Vantage::Pod || !inside
     }
 
     fn methods(&self) -> Vec<&dyn Method> {

@@ -17,6 +17,8 @@ pub enum Event<'a> {
         /// All of it.
         total: Duration,
     },
+    /// These methods can run from here; why the others cannot has been told.
+    Able(&'a [MethodId]),
     /// A method can be used.
     Connected {
         /// Which.

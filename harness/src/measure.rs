@@ -9,6 +9,8 @@ mod histogram;
 mod open_loop;
 mod pacer;
 mod reading;
+mod together;
+mod warm_up;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ pub use histogram::Histogram;
 pub use open_loop::{OpenLoop, OpenTally, open_loop};
 pub use pacer::Pacer;
 pub use reading::Reading;
+pub use warm_up::WarmUp;
 
 /// Something that can be asked again and again: it opens sessions, each of which repeats an operation.
 pub trait Load: 'static {

@@ -57,6 +57,11 @@ pub trait Method: Send + Sync {
         false
     }
 
+    /// Whether its laptop speaks to the nodes' own addresses: as gateways, or at node ports.
+    fn speaks_to_nodes(&self) -> bool {
+        false
+    }
+
     /// What of the cluster works for it: read for the cost of a cell.
     fn parts(&self) -> &'static [Part];
 
@@ -79,11 +84,17 @@ pub trait Method: Send + Sync {
         Ok(stage.deploy(self.manifests()).await?)
     }
 
-    /// What a laptop must know to connect. It may hold secrets and goes to the agent only.
+    /// What the laptop of number `laptop`, below [`Stage::laptops`], must know to connect. It may hold secrets and
+    /// goes to the agent only.
     ///
     /// # Errors
     /// Where the API does not give what is asked for.
-    async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError>;
+    async fn invite(
+        &self,
+        stage: &Stage,
+        targets: &[Target],
+        laptop: usize,
+    ) -> Result<Invitation, MethodError>;
 
     /// Connects this laptop. Runs in the laptop's agent. Whatever it changes on the laptop is undone
     /// when the connection closes or is dropped.

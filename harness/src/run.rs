@@ -88,6 +88,9 @@ pub struct Environment {
     pub cores: usize,
     /// The cluster.
     pub cluster: ClusterInfo,
+    /// Laptops beyond the usual one for each method; absent where there is that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub laptops: Option<LaptopsInfo>,
     /// Every part whose figures stand in the file, with its version.
     pub components: Vec<Component>,
     /// Runs with equal keys can be compared: it names everything above that moves figures.
@@ -107,6 +110,15 @@ pub struct ClusterInfo {
     pub kube_proxy: String,
     /// Nodes, the control plane's included.
     pub nodes: usize,
+}
+
+/// Laptops that are pods, and run loads together.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct LaptopsInfo {
+    /// How many for each method.
+    pub count: usize,
+    /// Where they run.
+    pub place: String,
 }
 
 /// A part whose behaviour stands in the results.

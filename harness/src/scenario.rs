@@ -8,8 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::dial::Dialer;
-use crate::measure::Reading;
-
+use crate::measure::{Reading, WarmUp};
 use crate::method::{Capability, Manifest};
 use crate::probe::{Attempt, Probe};
 
@@ -93,12 +92,30 @@ pub struct LoadOrder {
     pub connections: usize,
     /// Operations each second that an open loop sends; the same for all methods.
     pub rate: Option<f64>,
-    /// Longest time to warm up, never recorded.
-    pub warm_up: Duration,
+    /// How long to warm up, never recorded.
+    pub warm_up: WarmUp,
     /// Time to measure.
     pub window: Duration,
     /// Seeds whatever the load chooses at random.
     pub seed: u64,
+}
+
+impl LoadOrder {
+    /// The part of the laptop of number `index`, where `laptops` run the load together: its share of a rate, a
+    /// seed of its own, and the same times for all.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "there are few laptops")]
+    pub fn share(&self, index: usize, laptops: usize) -> Self {
+        if laptops <= 1 {
+            return self.clone();
+        }
+        Self {
+            rate: self.rate.map(|rate| rate / laptops as f64),
+            warm_up: WarmUp::Whole(self.warm_up.longest()),
+            seed: self.seed.wrapping_add(index as u64),
+            ..self.clone()
+        }
+    }
 }
 
 /// What is in the namespace once it is ready: all a client needs to know.

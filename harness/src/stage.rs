@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{Api, ListParams};
-use serde_json::Value;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Facts};
-use crate::kubernetes::{Applier, KubernetesError, documents};
+use crate::kubernetes::{Applier, KubernetesError, documents, is_forbidden};
 use crate::method::Manifest;
 use crate::scenario::{PodFacts, ServiceFacts, Workload};
 
@@ -37,6 +38,8 @@ pub struct Stage {
     pub run: String,
     /// The image that holds this program.
     pub image: String,
+    /// How many laptops each method connects.
+    pub laptops: usize,
 }
 
 impl Stage {
@@ -55,6 +58,7 @@ impl Stage {
             namespace: namespace.to_owned(),
             run: run.to_owned(),
             image: cluster.image().to_owned(),
+            laptops: 1,
         };
         stage.applier().namespace(DELETE_LIMIT).await?;
         Ok(stage)
@@ -69,9 +73,8 @@ impl Stage {
         let applier = self.applier();
         let mut objects = Vec::new();
         for manifest in manifests {
-            for mut object in documents(manifest.file, manifest.yaml)? {
-                self.place_image(&mut object);
-                applier.apply(object.clone()).await?;
+            for object in documents(manifest.file, manifest.yaml)? {
+                self.apply(object.clone()).await?;
                 objects.push(object);
             }
         }
@@ -84,12 +87,79 @@ impl Stage {
         Ok(())
     }
 
-    /// Applies one object that is made at run time, such as a secret.
+    /// Applies one object, such as a secret that is made at run time; where it names the image of this program, the
+    /// one that this cluster has takes its place.
     ///
     /// # Errors
     /// Where the API refuses it.
-    pub async fn apply(&self, object: Value) -> Result<(), KubernetesError> {
+    pub async fn apply(&self, mut object: Value) -> Result<(), KubernetesError> {
+        self.place_image(&mut object);
         self.applier().apply(object).await
+    }
+
+    /// Asks the API server whether it would take the pods that manifests describe, without making any: policies on
+    /// pods let a Deployment in and refuse its pods later. Who may not make pods is told nothing.
+    ///
+    /// # Errors
+    /// Where it would not.
+    pub async fn rehearse(&self, manifests: &[Manifest]) -> Result<(), KubernetesError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let dry_run = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        for manifest in manifests {
+            let objects = documents(manifest.file, manifest.yaml)?;
+            for (document, mut object) in objects.into_iter().enumerate() {
+                let Some(template) = object.pointer_mut("/spec/template") else {
+                    continue;
+                };
+                let mut pod = json!({ "metadata": { "generateName": "rehearsal-" } });
+                pod["spec"] = template["spec"].take();
+                self.place_image(&mut pod);
+                let pod: Pod =
+                    serde_json::from_value(pod).map_err(|error| KubernetesError::Manifest {
+                        file: manifest.file.to_owned(),
+                        document,
+                        reason: error.to_string(),
+                    })?;
+                match pods.create(&dry_run, &pod).await {
+                    Err(error) if is_forbidden(&error) && error.to_string().contains("create") => {}
+                    other => drop(other.map_err(KubernetesError::call(
+                        "rehearsing",
+                        "pods of",
+                        manifest.file,
+                    ))?),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the number of pods of a Deployment that was applied, and waits until they are ready.
+    ///
+    /// # Errors
+    /// Where the API refuses, or they do not become ready in time.
+    pub async fn scale(&self, deployment: &str, replicas: usize) -> Result<(), KubernetesError> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &self.namespace);
+        let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+        let scaled = api.patch(deployment, &PatchParams::default(), &patch).await;
+        scaled.map_err(KubernetesError::call("scaling", "deployment", deployment))?;
+        let object = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": deployment } });
+        self.applier().ready(&object, READY_LIMIT).await
+    }
+
+    /// Waits until `count` pods with these labels are ready, and returns their names.
+    ///
+    /// # Errors
+    /// [`KubernetesError::NotReady`] after `limit`, with what the pods say.
+    pub async fn ready_pods(
+        &self,
+        labels: &str,
+        count: usize,
+        limit: Duration,
+    ) -> Result<Vec<String>, KubernetesError> {
+        self.applier().ready_pods(labels, count, limit).await
     }
 
     /// What is in the namespace now, pods without an address left out.
@@ -194,7 +264,8 @@ fn pod_facts(pod: &Pod) -> Option<(String, PodFacts)> {
     Some((pod.metadata.name.clone()?, PodFacts { ip, node }))
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod's containers are all ready.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
         .as_ref()

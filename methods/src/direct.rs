@@ -60,7 +60,20 @@ impl Method for Direct {
         }]
     }
 
-    async fn invite(&self, _stage: &Stage, _targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
+        stage.deploy(self.manifests()).await?;
+        if stage.laptops > 1 {
+            stage.scale("direct", stage.laptops).await?;
+        }
+        Ok(())
+    }
+
+    async fn invite(
+        &self,
+        _stage: &Stage,
+        _targets: &[Target],
+        _laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         Err(no_laptop())
     }
 

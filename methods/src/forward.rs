@@ -86,7 +86,12 @@ impl Method for Forward {
         MANIFESTS
     }
 
-    async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn invite(
+        &self,
+        stage: &Stage,
+        targets: &[Target],
+        _laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         account::invite(stage, ACCOUNT, targets).await
     }
 

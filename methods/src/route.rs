@@ -78,6 +78,10 @@ impl Method for Route {
         true
     }
 
+    fn speaks_to_nodes(&self) -> bool {
+        true
+    }
+
     fn parts(&self) -> &'static [Part] {
         &[]
     }
@@ -94,7 +98,12 @@ impl Method for Route {
         )
     }
 
-    async fn invite(&self, stage: &Stage, _targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn invite(
+        &self,
+        stage: &Stage,
+        _targets: &[Target],
+        _laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         let facts = &stage.facts;
         let gateway = facts.workers().next().or(facts.nodes.first());
         let gateway = gateway

@@ -79,6 +79,10 @@ impl Method for Socks {
         }
     }
 
+    fn speaks_to_nodes(&self) -> bool {
+        true
+    }
+
     fn parts(&self) -> &'static [Part] {
         &[Part::Pods("socks")]
     }
@@ -105,7 +109,12 @@ impl Method for Socks {
         Ok(stage.deploy(self.manifests()).await?)
     }
 
-    async fn invite(&self, stage: &Stage, _targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn invite(
+        &self,
+        stage: &Stage,
+        _targets: &[Target],
+        _laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         let call = |kind: &str, name: &str| KubernetesError::call("reading", kind, name);
         let secrets: Api<SecretObject> = Api::namespaced(stage.client.clone(), &stage.namespace);
         let secret = secrets

@@ -232,6 +232,14 @@ fn environment(text: &mut String, run: &Run) {
             escape(&cluster.kube_proxy)
         ),
     );
+    if let Some(laptops) = &environment.laptops {
+        let line = format!(
+            "- laptops: {} for each method at once, {}; rates are those of all together\n",
+            laptops.count,
+            escape(&laptops.place)
+        );
+        write(text, &line);
+    }
     write(
         text,
         &format!(

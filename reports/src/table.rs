@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{CAUTION, INTERRUPTED, Level, Run, Status, Summary, Unit, Verdict};
+use inroads_harness::run::{
+    CAUTION, INTERRUPTED, LaptopsInfo, Level, Run, Status, Summary, Unit, Verdict,
+};
 use inroads_harness::stats::median;
 
 use crate::figures::{figure, ratio};
@@ -271,6 +273,10 @@ fn footing(run: &Run) -> String {
         .filter(|component| component.provenance == inroads_harness::run::Provenance::StandIn)
         .map(|component| component.name.as_str())
         .collect();
+    if let Some(LaptopsInfo { count, place }) = &run.environment.laptops {
+        writeln!(text, "rates are those of {count} laptops together, {place}")
+            .expect("writing to a string");
+    }
     if !stand_ins.is_empty() {
         writeln!(text, "stand-ins: {}", stand_ins.join(", ")).expect("writing to a string");
     }

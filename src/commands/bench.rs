@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use inroads_harness::engine::{Engine, EngineError, new_run_id};
+use inroads_harness::engine::{Engine, EngineError, PodLaptops, new_run_id};
 use inroads_harness::plan::{Plan, Profile};
 use inroads_harness::run::{Run, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Wanted, cluster, print};
+use super::{Wanted, cluster, laptops_cluster, print};
 use crate::agents::repertoire;
 use crate::cli::Bench;
 use crate::exit::Exit;
@@ -59,18 +59,34 @@ async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
         keep: arguments.keep,
         cancel: &interrupted,
     };
-    let cluster = cluster(wanted, &chosen, &progress).await;
+    let cluster = cluster(&wanted, &chosen, &progress).await;
     // Nothing was measured, so nothing is kept.
     let cluster = cluster.inspect_err(|_exit| drop(std::fs::remove_dir(&folder)))?;
+    let elsewhere = match laptops_cluster(&arguments.laptops, &wanted, &progress).await {
+        Ok(elsewhere) => elsewhere,
+        Err(exit) => {
+            drop(std::fs::remove_dir(&folder));
+            cluster.release().await.map_err(Exit::failed)?;
+            return Err(exit);
+        }
+    };
+    let laptops = arguments.laptops.laptops.map(|count| PodLaptops {
+        count: count.into(),
+        cluster: elsewhere.as_deref(),
+    });
     let engine = Engine {
         cluster: cluster.as_ref(),
+        laptops,
         repertoire: &repertoire,
         plan: &plan,
         observer: &progress,
         cancel: interrupted.clone(),
     };
     let outcome = engine.run(&id, &folder.join("run.json")).await;
-    let released = cluster.release().await;
+    let mut released = cluster.release().await;
+    if let Some(elsewhere) = elsewhere {
+        released = released.and(elsewhere.release().await);
+    }
     progress.end();
     let run = outcome.map_err(|error| failed(error, &folder))?;
     released.map_err(Exit::failed)?;

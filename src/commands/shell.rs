@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use anyhow::anyhow;
 use inroads_harness::access::Access;
 use inroads_harness::agent::Repertoire;
-use inroads_harness::engine::{Crew, new_run_id};
+use inroads_harness::engine::{Crew, Laptops, new_run_id};
 use inroads_harness::method::{Method, Vantage};
 use inroads_harness::scenario::Target;
 use inroads_harness::{Cluster, Laptop, Stage, clock};
@@ -41,7 +41,7 @@ async fn try_run(arguments: Shell) -> Result<Exit, Exit> {
         keep: false,
         cancel: &CancellationToken::new(),
     };
-    let cluster = cluster(wanted, method.as_slice(), &progress).await?;
+    let cluster = cluster(&wanted, method.as_slice(), &progress).await?;
     let outcome = in_cluster(
         cluster.as_ref(),
         &repertoire,
@@ -126,6 +126,7 @@ async fn connect(
 ) -> anyhow::Result<Crew> {
     progress.step(&format!("connecting by `{}`", method.id()));
     let begun = clock::now();
+    let (prepared, _silent) = Crew::prepare(Laptops::OfCluster(cluster), stage, method).await?;
     method.deploy(stage).await?;
     let workload = stage.observe().await?;
     let targets: Vec<Target> = repertoire
@@ -133,7 +134,7 @@ async fn connect(
         .iter()
         .flat_map(|s| s.targets(&workload))
         .collect();
-    Ok(Crew::connect(cluster, stage, method, &targets, targets.first(), begun).await?)
+    Ok(Crew::connect(prepared, stage, method, &targets, targets.first(), begun).await?)
 }
 
 /// What to try, and what a client must be told.

@@ -177,6 +177,54 @@ fn check_screen(ended: &Ended) {
 }
 
 #[test]
+fn laptops_that_are_pods_carry_a_load_together() {
+    let _turn = turn();
+    let program = Program::new();
+    let watch = Watch::begin(&program.mark);
+    let ended = program.run(&[
+        "bench",
+        "direct",
+        "route",
+        "socks",
+        "--laptops",
+        "2",
+        "--scenario",
+        "http",
+        "--cluster",
+        "lab",
+        "--profile",
+        "smoke",
+    ]);
+    watch.nothing_is_left();
+    // A pod of the cluster has its networks already.
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    let able = "can run from here: direct, socks\n";
+    assert!(ended.err.contains(able), "{}", ended.err);
+    assert!(ended.err.contains("`route` was not run: "), "{}", ended.err);
+    assert!(ended.err.contains("overlaps"), "{}", ended.err);
+    let run = result(&program, &program.only_run());
+    assert_eq!(run["environment"]["laptops"]["count"], 2);
+    for method in ["direct", "socks"] {
+        let requests = run["measurements"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|it| it["method"] == method && it["metric"] == "requests");
+        let requests = requests.unwrap_or_else(|| panic!("`{method}` has no requests"));
+        assert_eq!(requests["valid"], true, "{requests}");
+        assert!(requests["count"].as_u64() > Some(100), "{requests}");
+    }
+    for probe in run["probes"].as_array().unwrap() {
+        let inside = probe["method"] == "direct";
+        assert_eq!(
+            probe["verdict"],
+            if inside { "pass" } else { "not-run" },
+            "{probe}"
+        );
+    }
+}
+
+#[test]
 fn one_seed_gives_one_order_and_the_json_goes_to_standard_output() {
     let _turn = turn();
     let order = || {

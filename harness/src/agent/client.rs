@@ -1,6 +1,7 @@
 //! The controller's side: an agent that can be given orders.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -163,6 +164,14 @@ impl Agent {
         .await
     }
 
+    /// Finds out whether anything answers at an address over TCP, be it with a refusal.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; silence is one.
+    pub async fn knock(&mut self, address: SocketAddr) -> Result<(), AgentError> {
+        self.done(Order::Knock { address }).await
+    }
+
     /// Asks one probe.
     ///
     /// # Errors
@@ -206,7 +215,7 @@ impl Agent {
             workload: workload.clone(),
         };
         match self
-            .call(order, load.warm_up + load.window + LOAD_SLACK)
+            .call(order, load.warm_up.longest() + load.window + LOAD_SLACK)
             .await?
         {
             Answer::Measured(readings) => Ok(readings),

@@ -1,5 +1,7 @@
 //! What the controller and its agents say to each other: one JSON object a line, each way.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
@@ -47,6 +49,11 @@ pub enum Order {
         host: String,
         /// The port.
         port: u16,
+    },
+    /// Find out whether anything answers at an address, be it with a refusal. Answered with [`Answer::Done`].
+    Knock {
+        /// The address.
+        address: SocketAddr,
     },
     /// Ask one probe. Answered with [`Answer::Probed`].
     Probe {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use crate::{Access, clock, probe};
 
 /// How often a target is tried again that does not answer yet.
 const REACH_PAUSE: Duration = Duration::from_millis(5);
+
+/// Longest time for an answer to a knock.
+const KNOCK_LIMIT: Duration = Duration::from_secs(2);
 
 /// Longest time until a target must answer.
 const REACH_LIMIT: Duration = Duration::from_secs(20);
@@ -122,6 +126,7 @@ impl Worker {
             Order::Connect { method, invitation } => self.connect(&method, invitation).await,
             Order::Disconnect => self.disconnect().await,
             Order::Reach { access, host, port } => reach(access, &host, port).await,
+            Order::Knock { address } => knock(address).await,
             Order::Probe {
                 scenario,
                 probe,
@@ -247,6 +252,17 @@ async fn reach(access: Access, host: &str, port: u16) -> Outcome {
             Err(error) if started.elapsed() > REACH_LIMIT => return Err(error.into()),
             Err(_) => tokio::time::sleep(REACH_PAUSE).await,
         }
+    }
+}
+
+/// Whether anything answers: a refusal comes from there too.
+async fn knock(address: SocketAddr) -> Outcome {
+    let knocking = tokio::net::TcpStream::connect(address);
+    match tokio::time::timeout(KNOCK_LIMIT, knocking).await {
+        Ok(Ok(_stream)) => Ok(Answer::Done),
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(Answer::Done),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_elapsed) => Err(format!("{address} is silent").into()),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::clock;
 use crate::cluster::Cluster;
-use crate::run::{ClusterInfo, Environment};
+use crate::run::{ClusterInfo, Environment, LaptopsInfo};
+
+use super::PodLaptops;
 
 /// A fresh id for a run: date, time and four random hexadecimal digits, in order of time.
 #[must_use]
@@ -12,7 +14,7 @@ pub fn new_run_id() -> String {
 }
 
 /// The environment of a run on `cluster`.
-pub(super) fn environment(cluster: &dyn Cluster) -> Environment {
+pub(super) fn environment(cluster: &dyn Cluster, laptops: Option<&PodLaptops<'_>>) -> Environment {
     let facts = cluster.facts();
     let info = ClusterInfo {
         kind: facts.kind.to_string(),
@@ -28,6 +30,13 @@ pub(super) fn environment(cluster: &dyn Cluster) -> Environment {
         cpu: cpu_model(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         cluster: info,
+        laptops: laptops.map(|laptops| LaptopsInfo {
+            count: laptops.count,
+            place: match laptops.cluster {
+                None => "pods of the same cluster".to_owned(),
+                Some(other) => format!("pods of another cluster, {}", other.facts().kubernetes),
+            },
+        }),
         components: cluster.components(),
         comparable_key: String::new(),
     };
@@ -54,6 +63,7 @@ fn comparable_key(environment: &Environment) -> String {
         cpu,
         cores,
         cluster,
+        laptops,
         ..
     } = environment;
     let kernel: String = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
@@ -64,8 +74,12 @@ fn comparable_key(environment: &Environment) -> String {
         kube_proxy,
         nodes,
     } = cluster;
+    let laptops = match laptops {
+        Some(LaptopsInfo { count, place }) => format!("; {count} laptops, {place}"),
+        None => String::new(),
+    };
     format!(
-        "inroads {inroads} {build_profile}; {cpu} x{cores}; linux {kernel}; {kind} {kubernetes}, {cni}, {kube_proxy}, {nodes} nodes"
+        "inroads {inroads} {build_profile}; {cpu} x{cores}; linux {kernel}; {kind} {kubernetes}, {cni}, {kube_proxy}, {nodes} nodes{laptops}"
     )
 }
 

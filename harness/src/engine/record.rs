@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{Crew, EngineError, machine, summary};
-use crate::agent::Repertoire;
+use super::{Crew, Engine, EngineError, machine, summary};
 use crate::clock;
-use crate::cluster::Cluster;
 use crate::ids::MethodId;
 use crate::method::{Interruptions, Method};
-use crate::plan::Plan;
 use crate::probe;
 use crate::run::{
     INTERRUPTED, MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning,
@@ -27,14 +24,11 @@ pub(super) struct Record {
 
 impl Record {
     /// Begins a result and saves it at once: a file that cannot be written is found before anything is done.
-    pub(super) fn begin(
-        id: &str,
-        plan: &Plan,
-        cluster: &dyn Cluster,
-        repertoire: &Repertoire,
-        file: &Path,
-    ) -> Result<Self, EngineError> {
-        let environment = machine::environment(cluster);
+    pub(super) fn begin(id: &str, engine: &Engine<'_>, file: &Path) -> Result<Self, EngineError> {
+        let Engine {
+            plan, repertoire, ..
+        } = engine;
+        let environment = machine::environment(engine.cluster, engine.laptops.as_ref());
         let mut warnings = Vec::new();
         if environment.build_profile != "optimised" {
             warnings.push(Warning {

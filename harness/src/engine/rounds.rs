@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Crew, Engine, EngineError, Progress, cost};
 use crate::engine::record::Record;
 use crate::event::Event;
-use crate::measure::Reading;
+use crate::measure::{Reading, WarmUp};
 use crate::run::{CAUTION, Measurement};
 use crate::scenario::{LoadOrder, LoadSpec, Scenario, Shape, Workload};
 use crate::stage::Stage;
@@ -75,6 +75,9 @@ async fn calibrate(
 ) -> Rates {
     let profile = &engine.plan.profile;
     let mut rates = Rates::new();
+    // Each laptop's generator carries its own part of the rate.
+    #[expect(clippy::cast_precision_loss, reason = "there are few laptops")]
+    let most = profile.most_requests_per_s * engine.laptops_each() as f64;
     for scenario in engine.scenarios() {
         let Some(load) = scenario
             .loads()
@@ -83,7 +86,7 @@ async fn calibrate(
         else {
             continue;
         };
-        let mut weakest = profile.most_requests_per_s / profile.rate_share;
+        let mut weakest = most / profile.rate_share;
         for crew in &mut *crews {
             let order = order(
                 load,
@@ -133,7 +136,7 @@ fn order(
         load: load.id.to_owned(),
         connections: load.connections,
         rate,
-        warm_up,
+        warm_up: WarmUp::UpTo(warm_up),
         window,
         seed,
     }
@@ -142,7 +145,7 @@ fn order(
 /// How many operations a load carried in all, where `counted` were in its window: an open loop keeps its
 /// rate from the first moment of the warm-up.
 fn with_warm_up(counted: u64, order: &LoadOrder) -> u64 {
-    let whole = (order.warm_up + order.window).as_micros();
+    let whole = (order.warm_up.longest() + order.window).as_micros();
     let all = u128::from(counted) * whole / order.window.as_micros().max(1);
     u64::try_from(all).unwrap_or(u64::MAX)
 }

@@ -20,9 +20,10 @@ use serde_json::{Value, json};
 use super::{
     KubernetesError, MANAGED_BY, MANAGER, MANIFEST_NAMESPACE, RUN_LABEL, is_forbidden, is_not_found,
 };
+use crate::stage;
 
-/// How often a namespace is looked at that is being emptied.
-const EMPTY_PAUSE: Duration = Duration::from_millis(200);
+/// How often pods are looked at that come or go.
+const PODS_PAUSE: Duration = Duration::from_millis(200);
 
 /// Where and for whom objects are applied.
 #[derive(Clone)]
@@ -173,7 +174,7 @@ impl Applier {
                 if left.items.is_empty() {
                     return Ok(());
                 }
-                tokio::time::sleep(EMPTY_PAUSE).await;
+                tokio::time::sleep(PODS_PAUSE).await;
             }
         };
         tokio::time::timeout(limit, gone)
@@ -231,6 +232,41 @@ impl Applier {
             Ok(_) => Ok(()),
             Err(_elapsed) => Err(KubernetesError::NotReady {
                 what: format!("{}/{}", named.kind.kind.to_lowercase(), named.name),
+                limit_s: limit.as_secs(),
+                said: self.complaints().await,
+            }),
+        }
+    }
+
+    /// Waits until `count` pods with these labels are ready, and returns their names, in order.
+    ///
+    /// # Errors
+    /// [`KubernetesError::NotReady`] after `limit`, with what its pods say.
+    pub async fn ready_pods(
+        &self,
+        labels: &str,
+        count: usize,
+        limit: Duration,
+    ) -> Result<Vec<String>, KubernetesError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let selected = ListParams::default().labels(labels);
+        let ready = async {
+            loop {
+                let listed = pods.list(&selected).await;
+                let listed = listed.map_err(KubernetesError::call("listing", "pods", labels))?;
+                let ready = listed.items.into_iter().filter(stage::is_ready);
+                let mut names: Vec<String> = ready.filter_map(|pod| pod.metadata.name).collect();
+                if names.len() >= count {
+                    names.sort();
+                    return Ok(names);
+                }
+                tokio::time::sleep(PODS_PAUSE).await;
+            }
+        };
+        match tokio::time::timeout(limit, ready).await {
+            Ok(names) => names,
+            Err(_elapsed) => Err(KubernetesError::NotReady {
+                what: format!("{count} pods with the label {labels}"),
                 limit_s: limit.as_secs(),
                 said: self.complaints().await,
             }),

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Errors, Histogram, Load, Op, OpError, REOPEN_DELAY, Session, open_sessions};
+use super::{Errors, Histogram, Load, Op, OpError, REOPEN_DELAY, Session, WarmUp, open_sessions};
 use crate::clock::{self, Instant};
 
 /// Longest time for what is under way at the end of the window.
@@ -15,8 +15,8 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct ClosedLoop {
     /// Sessions at work at once.
     pub connections: usize,
-    /// Longest warm-up; it ends earlier once the rate holds still.
-    pub warm_up: Duration,
+    /// How long to warm up.
+    pub warm_up: WarmUp,
     /// Operations that start within this time are counted.
     pub window: Duration,
 }
@@ -174,9 +174,13 @@ fn drift(first: (u64, Duration), second: (u64, Duration)) -> Option<f64> {
     Some((second - first).abs() / f64::midpoint(first, second))
 }
 
-/// Waits until the rate holds still, at most `limit`: three slices in a row within 10% of their mean, each
+/// Waits until the rate holds still, or for the whole time: three slices in a row within 10% of their mean, each
 /// with enough operations to tell. Whether it then holds still is seen in the window itself.
-async fn warm_up(done: &Cell<u64>, limit: Duration) {
+async fn warm_up(done: &Cell<u64>, plan: WarmUp) {
+    let limit = match plan {
+        WarmUp::UpTo(limit) => limit,
+        WarmUp::Whole(time) => return tokio::time::sleep(time).await,
+    };
     const SLICES: u32 = 10;
     const ENOUGH: u64 = 20;
     let mut slices = Vec::new();
@@ -258,7 +262,7 @@ mod tests {
 
     const PLAN: ClosedLoop = ClosedLoop {
         connections: 4,
-        warm_up: Duration::from_millis(50),
+        warm_up: WarmUp::UpTo(Duration::from_millis(50)),
         window: Duration::from_millis(200),
     };
 

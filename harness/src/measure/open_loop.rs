@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Errors, Histogram, Load, OpError, Pacer, REOPEN_DELAY, Session, open_sessions};
+use super::{
+    Errors, Histogram, Load, OpError, Pacer, REOPEN_DELAY, Session, WarmUp, open_sessions,
+};
 use crate::clock::{self, Instant};
 
 /// The share of the asked rate below which a cell says nothing about latency.
@@ -28,7 +30,7 @@ pub struct OpenLoop {
     /// Sessions that can be at work at once.
     pub connections: usize,
     /// Requests due in this time first are sent and not counted.
-    pub warm_up: Duration,
+    pub warm_up: WarmUp,
     /// Requests due in this time are counted.
     pub window: Duration,
 }
@@ -75,8 +77,8 @@ pub async fn open_loop<L: Load>(load: Rc<L>, plan: OpenLoop) -> Result<OpenTally
     let schedule = Schedule {
         begin,
         interval: Duration::from_secs_f64(1.0 / plan.rate),
-        counted_from: begin + plan.warm_up,
-        end: begin + plan.warm_up + plan.window,
+        counted_from: begin + plan.warm_up.longest(),
+        end: begin + plan.warm_up.longest() + plan.window,
         patience: plan.window / 10,
     };
     let shared = Rc::new(Shared::new(schedule));
@@ -250,7 +252,7 @@ mod tests {
         let plan = OpenLoop {
             rate,
             connections: 1,
-            warm_up: Duration::ZERO,
+            warm_up: WarmUp::Whole(Duration::ZERO),
             window: Duration::from_millis(400),
         };
         on_this_thread(open_loop(Rc::new(Load1(Rc::new(staller))), plan)).unwrap()

@@ -75,11 +75,7 @@ impl Reading {
             histogram.median_us(),
             errors,
         );
-        reading.p50 = histogram.percentile_us(0.5);
-        reading.p90 = histogram.percentile_us(0.9);
-        reading.p99 = histogram.percentile_us(0.99);
-        reading.max = histogram.max_us();
-        reading.histogram = Some(histogram.encode());
+        reading.of_histogram(histogram);
         if histogram.is_empty() {
             reading.invalid_reason = Some(reading.nothing(errors));
         }
@@ -116,6 +112,16 @@ impl Reading {
     #[must_use]
     pub fn plain(metric: &str, unit: Unit, count: u64, value: f64) -> Self {
         Self::new(metric, unit, count, value, &Errors::default())
+    }
+
+    /// Takes its figures from all values.
+    pub(super) fn of_histogram(&mut self, histogram: &Histogram) {
+        self.value = histogram.median_us();
+        self.p50 = histogram.percentile_us(0.5);
+        self.p90 = histogram.percentile_us(0.9);
+        self.p99 = histogram.percentile_us(0.99);
+        self.max = histogram.max_us();
+        self.histogram = Some(histogram.encode());
     }
 
     fn new(metric: &str, unit: Unit, count: u64, value: f64, errors: &Errors) -> Self {

@@ -77,7 +77,12 @@ impl Method for PortForward {
         preflight(laptop)
     }
 
-    async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn invite(
+        &self,
+        stage: &Stage,
+        targets: &[Target],
+        _laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         account::invite(stage, forward::ACCOUNT, targets).await
     }
 

@@ -85,7 +85,12 @@ impl Method for Proxy {
         preflight(laptop)
     }
 
-    async fn invite(&self, stage: &Stage, targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn invite(
+        &self,
+        stage: &Stage,
+        targets: &[Target],
+        _laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         account::invite(stage, ACCOUNT, targets).await
     }
 

@@ -1,5 +1,6 @@
 //! The method: what is put into the cluster, what the laptop is told, and what it does with it.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use ipnet::{IpNet, Ipv4Net};
 use k8s_openapi::api::core::v1::{Pod, Secret as SecretObject, Service};
 use kube::api::{Api, ListParams, LogParams};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::gateway::{DRIVER_LINE, MTU};
 use super::{
@@ -38,10 +39,9 @@ const INTERFACE: &str = "inroads0";
 const GATEWAY_SECRET: &str = "wireguard-gateway";
 const LAPTOP_SECRET: &str = "wireguard-laptop";
 
-/// The tunnel's network, the gateway's address in it and the laptop's.
+/// The tunnel's network and the gateway's address in it; laptops have those that follow.
 const TUNNEL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 13, 13, 0), 24);
 const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 13, 13, 1);
-const LAPTOP_ADDRESS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 13, 13, 2), 24);
 
 /// How often the laptop speaks up, so that the way back through NAT stays open (paper §6.5).
 const KEEPALIVE: Duration = Duration::from_secs(25);
@@ -63,6 +63,7 @@ pub(crate) struct WireGuard;
 #[derive(Serialize, Deserialize)]
 struct Told {
     private_key: Secret<String>,
+    address: Ipv4Net,
     gateway_key: String,
     endpoint: SocketAddr,
     pods: IpNet,
@@ -114,6 +115,10 @@ impl Method for WireGuard {
         true
     }
 
+    fn speaks_to_nodes(&self) -> bool {
+        true
+    }
+
     fn parts(&self) -> &'static [Part] {
         &[Part::Pods(NAME)]
     }
@@ -136,8 +141,19 @@ impl Method for WireGuard {
     }
 
     async fn deploy(&self, stage: &Stage) -> Result<(), MethodError> {
-        let (gateway, laptop) = (PrivateKey::generate(), PrivateKey::generate());
-        let peers = format!("{} {}/32", laptop.public(), LAPTOP_ADDRESS.addr());
+        let gateway = PrivateKey::generate();
+        let mut peers = String::new();
+        let mut laptop_data = Map::new();
+        for laptop in 0..stage.laptops {
+            let key = PrivateKey::generate();
+            let address = address_of(laptop)?.addr();
+            writeln!(peers, "{} {address}/32", key.public()).expect("writing to a string");
+            laptop_data.insert(key_of(laptop), json!(key.expose()));
+        }
+        laptop_data.insert(
+            "gateway-key".to_owned(),
+            json!(gateway.public().to_string()),
+        );
         let secret = |name: &str, data| {
             json!({
                 "apiVersion": "v1",
@@ -148,13 +164,18 @@ impl Method for WireGuard {
         };
         let gateway_data = json!({ "private-key": gateway.expose(), "peers": peers });
         stage.apply(secret(GATEWAY_SECRET, gateway_data)).await?;
-        let laptop_data =
-            json!({ "private-key": laptop.expose(), "gateway-key": gateway.public().to_string() });
-        stage.apply(secret(LAPTOP_SECRET, laptop_data)).await?;
+        stage
+            .apply(secret(LAPTOP_SECRET, laptop_data.into()))
+            .await?;
         Ok(stage.deploy(self.manifests()).await?)
     }
 
-    async fn invite(&self, stage: &Stage, _targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn invite(
+        &self,
+        stage: &Stage,
+        _targets: &[Target],
+        laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         let secrets: Api<SecretObject> = Api::namespaced(stage.client.clone(), &stage.namespace);
         let secret = secrets.get(LAPTOP_SECRET).await;
         let secret = secret.map_err(KubernetesError::call("reading", "secret", LAPTOP_SECRET))?;
@@ -186,7 +207,8 @@ impl Method for WireGuard {
                 "choosing a node to reach the gateway by",
             ))?;
         Ok(Invitation::pack(&Told {
-            private_key: Secret::new(text("private-key")?),
+            private_key: Secret::new(text(&key_of(laptop))?),
+            address: address_of(laptop)?,
             gateway_key: text("gateway-key")?,
             endpoint: SocketAddr::new(node.address, port),
             pods: stage.facts.pod_cidr,
@@ -221,6 +243,21 @@ impl Method for WireGuard {
     }
 }
 
+/// The key of a laptop's private key in the secret.
+fn key_of(laptop: usize) -> String {
+    format!("private-key-{laptop}")
+}
+
+/// The address of a laptop in the tunnel.
+fn address_of(laptop: usize) -> Result<Ipv4Net, MethodError> {
+    let address = TUNNEL.hosts().nth(laptop + 1);
+    let address = address.ok_or_else(|| MethodError::Refused {
+        reason: format!("the tunnel's network {TUNNEL} has no address for laptop {laptop}"),
+        hint: "use fewer laptops".to_owned(),
+    })?;
+    Ok(Ipv4Net::new_assert(address, TUNNEL.prefix_len()))
+}
+
 /// Makes the interface and waits for the first handshake.
 async fn open_tunnel(told: &Told, allowed: &[Ipv4Net]) -> Result<Tunnel, MethodError> {
     let private_key: PrivateKey = told
@@ -234,7 +271,7 @@ async fn open_tunnel(told: &Told, allowed: &[Ipv4Net]) -> Result<Tunnel, MethodE
         .map_err(MethodError::while_doing("reading the gateway's key"))?;
     let device = Device::open(INTERFACE, MTU, Driver::Auto, Offload::Auto).await;
     let device = device.map_err(MethodError::while_doing("making the tunnel's interface"))?;
-    bring_up(device.name(), &[LAPTOP_ADDRESS.into()])
+    bring_up(device.name(), &[told.address.into()])
         .await
         .map_err(MethodError::while_doing(
             "setting the tunnel's interface up",

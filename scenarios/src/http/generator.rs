@@ -3,7 +3,9 @@
 use clap::Parser;
 use inroads_harness::access::Access;
 use inroads_harness::dial::Dialer;
-use inroads_harness::measure::{ClosedLoop, OpenLoop, closed_loop, on_this_thread, open_loop};
+use inroads_harness::measure::{
+    ClosedLoop, OpenLoop, WarmUp, closed_loop, on_this_thread, open_loop,
+};
 use inroads_harness::role::{Role, RoleError, RoleFuture};
 use serde_json::json;
 use std::rc::Rc;
@@ -49,7 +51,8 @@ async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
         dialer: Dialer::new(Access::Unmodified),
         to: Destination { host, port },
     };
-    let (warm_up, window) = (Duration::from_secs(1), Duration::from_secs_f64(seconds));
+    let warm_up = WarmUp::UpTo(Duration::from_secs(1));
+    let window = Duration::from_secs_f64(seconds);
     // Blocking is all that this process has to do.
     let figures = tokio::task::spawn_blocking(move || match rate {
         Some(rate) => {

@@ -1,0 +1,221 @@
+//! One laptop connected by a method, or one client in a pod: two agents, or one.
+//!
+//! On a laptop the connection is one process and the client another, so that what the method costs is not
+//! mixed up with what the load generator costs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+
+use crate::access::Access;
+use crate::agent::Agent;
+use crate::cluster::Cluster;
+use crate::kubernetes::KubernetesError;
+use crate::method::{Method, MethodError};
+use crate::run::Component;
+use crate::scenario::Target;
+use crate::stage::Stage;
+
+/// Where the client in a pod listens, on the pod's own loopback.
+const CLIENT_PORT: u16 = 7000;
+
+/// Where the connection of a laptop that is a pod listens, likewise.
+const CONNECTION_PORT: u16 = 7001;
+
+/// Where a node's kubelet listens: whoever is there answers, be it with a refusal.
+const KUBELET_PORT: u16 = 10250;
+
+/// Longest time for an agent in a pod to answer, and how often it is tried.
+const ANSWER_TRIES: u32 = 40;
+const ANSWER_PAUSE: Duration = Duration::from_millis(250);
+
+/// A laptop with its two agents, not connected yet.
+pub struct Prepared {
+    connector: Agent,
+    client: Agent,
+}
+
+/// The agents of a laptop that is connected, or of a pod that needs not be.
+pub(super) struct Seat {
+    /// How clients can use the connection.
+    pub(super) accesses: Vec<Access>,
+    /// What carries it.
+    pub(super) components: Vec<Component>,
+    /// The connection; none where there is nothing to connect.
+    pub(super) connector: Option<Agent>,
+    /// The client.
+    pub(super) client: Agent,
+}
+
+/// What a laptop is connected to.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) method: &'a dyn Method,
+    pub(super) targets: &'a [Target],
+}
+
+impl Prepared {
+    /// The cluster's own laptop for a method.
+    pub(super) async fn on_laptop(
+        cluster: &dyn Cluster,
+        method: &dyn Method,
+    ) -> Result<Self, MethodError> {
+        let id = method.id();
+        let laptop = cluster
+            .laptop(&id.as_label())
+            .await
+            .map_err(MethodError::while_doing("finding the laptop"))?;
+        if let Some(why) = laptop.unchangeable().filter(|_| method.changes_laptop()) {
+            return Err(MethodError::Refused {
+                reason: format!(
+                    "`{id}` changes the laptop, which here is this very machine: {why}"
+                ),
+                hint: "with a Docker engine, laptops are containers".to_owned(),
+            });
+        }
+        let start = |purpose: &str| {
+            let mut command = laptop.inroads();
+            command.args(["agent", "laptop"]);
+            Agent::start(&format!("laptop `{}` ({purpose})", laptop.name()), command)
+                .map_err(MethodError::while_doing("starting an agent"))
+        };
+        Ok(Self {
+            connector: start("connection")?,
+            client: start("client")?,
+        })
+    }
+
+    /// The laptop that is `pod` of `stage`.
+    pub(super) async fn on_pod(stage: &Stage, pod: &str) -> Result<Self, MethodError> {
+        let (connector, client) = tokio::try_join!(
+            agent_in(stage, pod, CONNECTION_PORT),
+            agent_in(stage, pod, CLIENT_PORT)
+        )?;
+        Ok(Self { connector, client })
+    }
+
+    /// Refuses what cannot work from here, before anything is deployed for it.
+    pub(super) async fn check(
+        &mut self,
+        stage: &Stage,
+        method: &dyn Method,
+    ) -> Result<(), MethodError> {
+        let network = self.connector.network().await;
+        let network = network.map_err(MethodError::while_doing("reading the laptop's routes"))?;
+        method.preflight(stage, &network)
+    }
+
+    /// Which of the nodes do not answer this laptop.
+    pub(super) async fn silent_nodes(&mut self, stage: &Stage) -> Vec<IpAddr> {
+        let mut silent = Vec::new();
+        for node in &stage.facts.nodes {
+            let kubelet = SocketAddr::new(node.address, KUBELET_PORT);
+            if self.connector.knock(kubelet).await.is_err() {
+                silent.push(node.address);
+            }
+        }
+        silent
+    }
+
+    /// Connects the laptop of number `index`.
+    pub(super) async fn connect(self, way: Way<'_>, index: usize) -> Result<Seat, MethodError> {
+        let Self {
+            mut connector,
+            client,
+        } = self;
+        let Way {
+            stage,
+            method,
+            targets,
+        } = way;
+        let invitation = method.invite(stage, targets, index).await?;
+        let connected = connector.connect(method.id(), invitation).await;
+        let (accesses, components) =
+            connected.map_err(MethodError::while_doing("connecting the laptop"))?;
+        Ok(Seat {
+            accesses,
+            components,
+            connector: Some(connector),
+            client,
+        })
+    }
+}
+
+impl Seat {
+    /// The clients in the method's own pods.
+    pub(super) async fn in_pods(way: Way<'_>) -> Result<Vec<Self>, MethodError> {
+        let stage = way.stage;
+        let id = way.method.id();
+        let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
+        let selector = format!("inroads.dev/part={}", id.as_label());
+        let list = pods
+            .list(&ListParams::default().labels(&selector))
+            .await
+            .map_err(KubernetesError::call("listing", "pods of", id.as_str()))?;
+        let mut seats = Vec::new();
+        for name in list.items.into_iter().filter_map(|pod| pod.metadata.name) {
+            seats.push(Self {
+                accesses: vec![Access::Unmodified],
+                components: Vec::new(),
+                connector: None,
+                client: agent_in(stage, &name, CLIENT_PORT).await?,
+            });
+        }
+        if seats.is_empty() {
+            let none = MethodError::while_doing("finding the client's pod");
+            return Err(none("it has no pod"));
+        }
+        Ok(seats)
+    }
+
+    /// The access that asks least of a client.
+    pub(super) fn access(&self) -> Access {
+        let least = self.accesses.iter().min_by_key(|access| access.effort());
+        least.cloned().unwrap_or(Access::Unmodified)
+    }
+
+    /// Disconnects. What cannot be undone is logged: the run is over by then.
+    pub(super) async fn end(self) {
+        for agent in [Some(self.client), self.connector].into_iter().flatten() {
+            if let Err(error) = agent.end().await {
+                tracing::warn!(%error, "ending an agent");
+            }
+        }
+    }
+}
+
+/// The agent that listens on a port of a pod's loopback, over a port-forward. A container is ready before what runs
+/// in it listens.
+async fn agent_in(stage: &Stage, pod: &str, port: u16) -> Result<Agent, MethodError> {
+    let mut tried = 0;
+    loop {
+        let mut agent = forwarded(stage, pod, port).await?;
+        match agent.usage().await {
+            Ok(_) => return Ok(agent),
+            Err(_) if tried < ANSWER_TRIES => tokio::time::sleep(ANSWER_PAUSE).await,
+            Err(error) => {
+                return Err(MethodError::while_doing("reaching the client in its pod")(
+                    error,
+                ));
+            }
+        }
+        tried += 1;
+    }
+}
+
+async fn forwarded(stage: &Stage, pod: &str, port: u16) -> Result<Agent, MethodError> {
+    let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
+    let mut forward = pods
+        .portforward(pod, &[port])
+        .await
+        .map_err(KubernetesError::call("forwarding to", "pod", pod))?;
+    let stream = forward
+        .take_stream(port)
+        .ok_or("its port was not forwarded")
+        .map_err(MethodError::while_doing("reaching the client in its pod"))?;
+    let (output, input) = tokio::io::split(stream);
+    Ok(Agent::over(&format!("pod `{pod}`"), output, input))
+}
