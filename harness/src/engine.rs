@@ -28,7 +28,7 @@ use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
 use crate::method::{Method, MethodError, Vantage};
 use crate::plan::Plan;
-use crate::run::{Run, Status, Verdict, Warning};
+use crate::run::{LEFT_BEHIND, Run, Status, Verdict, Warning};
 use crate::scenario::{Scenario, Target, Workload};
 use crate::stage::Stage;
 use crate::{clock, probe};
@@ -122,7 +122,7 @@ impl Engine<'_> {
             }
             if let Err(error) = stage.strike().await {
                 let remedy = "look at what holds the namespace, then delete it by hand";
-                self.warn(&mut record, "left-behind", error.to_string(), remedy);
+                self.warn(&mut record, LEFT_BEHIND, error.to_string(), remedy);
             }
         }
         match outcome {

@@ -144,13 +144,15 @@ pub enum KubernetesError {
     },
     /// An object did not go away.
     #[error(
-        "{what} was not gone {limit_s} s after it was deleted\n(hint: `kubectl get {what} -o yaml` shows the finalizer that holds it)"
+        "{what} was not gone {limit_s} s after it was deleted{held}\n(hint: `kubectl get {what} -o yaml` shows the finalizer that holds it)"
     )]
     NotGone {
         /// The object.
         what: String,
         /// The limit, in seconds.
         limit_s: u64,
+        /// What holds it, as the API server has it: empty, or with a colon before it.
+        held: String,
     },
     /// The API server is gone, and so nothing can be taken down.
     #[error(

@@ -358,6 +358,9 @@ pub enum ClaimVerdict {
 /// The kind of a warning about a figure that may be used all the same.
 pub const CAUTION: &str = "caution";
 
+/// The kind of a warning that something of the run may still be in the cluster.
+pub const LEFT_BEHIND: &str = "left-behind";
+
 /// The kind of a warning that what carries a method ended by itself and was started again.
 pub const INTERRUPTED: &str = "interrupted";
 

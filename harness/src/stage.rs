@@ -124,7 +124,9 @@ impl Stage {
                         reason: error.to_string(),
                     })?;
                 match pods.create(&dry_run, &pod).await {
-                    Err(error) if is_forbidden(&error) && error.to_string().contains("create") => {}
+                    Err(error)
+                        if is_forbidden(&error)
+                            && error.to_string().contains("cannot create resource") => {}
                     other => drop(other.map_err(KubernetesError::call(
                         "rehearsing",
                         "pods of",

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use inroads_harness::engine::{Engine, EngineError, PodLaptops, new_run_id};
 use inroads_harness::plan::{Plan, Profile};
-use inroads_harness::run::{Run, Status};
+use inroads_harness::run::{LEFT_BEHIND, Run, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -93,6 +93,7 @@ async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     show(&run, &folder, arguments.json).map_err(Exit::failed)?;
     Ok(match run.run.status {
         _ if interrupted.is_cancelled() => Exit::Interrupted,
+        Status::Complete if run.warnings.iter().any(|it| it.kind == LEFT_BEHIND) => Exit::Unwell,
         Status::Complete => Exit::Success,
         Status::Partial | Status::Failed => Exit::Unwell,
     })

@@ -19,6 +19,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// The disk that a cluster's nodes take, with room to spare.
 const DISK_BYTES: u64 = 4 << 30;
 
+/// What is left on a disk that is as good as full.
+const FULL_BYTES: u64 = 256 << 20;
+
 /// `docker` for machines whose engine may not hand out `CAP_SYS_RESOURCE`; the file says more.
 const SHIM: &str = include_str!("../../../kind-configs/offline/shim/docker");
 
@@ -114,6 +117,18 @@ impl Docker {
     /// # Errors
     /// [`ClusterError::Missing`], with what is free and what is wanted.
     pub fn check_disk(&self) -> Result<(), ClusterError> {
+        self.check_room(DISK_BYTES)
+    }
+
+    /// Whether the engine's disk is as good as full: what then fails, fails for that, whatever it says.
+    ///
+    /// # Errors
+    /// [`ClusterError::Missing`], with how much is left.
+    pub(crate) fn check_full(&self) -> Result<(), ClusterError> {
+        self.check_room(FULL_BYTES)
+    }
+
+    fn check_room(&self, needed: u64) -> Result<(), ClusterError> {
         let root = Path::new(&self.info.docker_root_dir);
         // A folder that this user may not look into is on its parent's disk.
         let found = root
@@ -121,7 +136,7 @@ impl Docker {
             .find_map(|folder| nix::sys::statvfs::statvfs(folder).ok());
         let free = found.map(|disk| disk.blocks_available() * disk.fragment_size());
         match free {
-            Some(free) if free < DISK_BYTES => Err(missing(
+            Some(free) if free < needed => Err(missing(
                 &format!(
                     "{} MiB are free at `{}`, and a cluster takes up to {}",
                     free >> 20,

@@ -176,6 +176,11 @@ async fn explain(
     image: Option<&str>,
     error: &ClusterError,
 ) -> ClusterError {
+    if let Err(full) = docker.check_full() {
+        // kubeadm and its like print a stack instead.
+        let phase = format!("the kind cluster did not come up, in the phase `{phase}`");
+        return ClusterError::while_doing(phase)(full);
+    }
     let reason = in_one_line(error);
     let said = reason.to_lowercase();
     let hint = if said.contains("failed to pull image") || said.contains("pull access denied") {

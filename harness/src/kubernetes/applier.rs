@@ -183,6 +183,7 @@ impl Applier {
                 Err(KubernetesError::NotGone {
                     what: format!("pods of namespace/{}", self.namespace),
                     limit_s: limit.as_secs(),
+                    held: String::new(),
                 })
             })
     }
@@ -298,12 +299,34 @@ impl Applier {
                 }
             }
         };
-        tokio::time::timeout(limit, gone)
-            .await
-            .map_err(|_elapsed| KubernetesError::NotGone {
+        match tokio::time::timeout(limit, gone).await {
+            Ok(()) => Ok(()),
+            Err(_elapsed) => Err(KubernetesError::NotGone {
                 what: format!("namespace/{name}"),
                 limit_s: limit.as_secs(),
-            })
+                held: self.holds().await,
+            }),
+        }
+    }
+
+    /// What holds the namespace, in the words of its conditions.
+    async fn holds(&self) -> String {
+        const HOLDING: [&str; 2] = ["NamespaceContentRemaining", "NamespaceFinalizersRemaining"];
+        let api: Api<Namespace> = Api::all(self.client.clone());
+        let Ok(namespace) = api.get(&self.namespace).await else {
+            return String::new();
+        };
+        let conditions = namespace.status.and_then(|status| status.conditions);
+        let said = conditions.into_iter().flatten().filter_map(|condition| {
+            let holds = HOLDING.contains(&condition.type_.as_str()) && condition.status == "True";
+            condition.message.filter(|_| holds)
+        });
+        let said: Vec<String> = said.collect();
+        if said.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", said.join(" "))
+        }
     }
 
     /// Deletes what the run put outside its namespace: rights, which are all that its manifests put there. Who
