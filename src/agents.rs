@@ -19,6 +19,8 @@ pub(crate) fn repertoire() -> Repertoire {
     Repertoire {
         methods: inroads_methods::all(),
         scenarios: inroads_scenarios::all(),
+        expected: inroads_scenarios::expected(),
+        claims: inroads_scenarios::claims,
     }
 }
 

@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 Examples:
   inroads bench all                      every method, every scenario, in about four minutes
   inroads bench socks wireguard --profile quick
+  inroads conform --probe 'dns/*'        which method is transparent to what
   inroads bench forward --peer kubectl   ours beside the real kubectl port-forward and kubectl proxy
   inroads bench all --cluster context=prod-like --laptops 8 --laptops-kubeconfig loaders.yaml
   inroads shell wireguard -- curl -s http://web.inroads.svc.cluster.local/
@@ -26,6 +27,7 @@ Exit codes:
   0  as expected
   1  inroads itself failed, or could not do all that was asked for
   2  the command line cannot be carried out
+  4  a required probe did not come out as it is expected of its method, for better or worse
   130  interrupted; what was measured is in a valid, partial run.json
   `shell` passes on the code of the command it runs.",
     propagate_version = true
@@ -43,6 +45,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the scenarios through methods and compare
     Bench(Bench),
+    /// Ask the probes alone, and say which method is transparent to what
+    Conform(Conform),
     /// A shell, or one command, on a laptop that a method connects
     Shell(Shell),
     /// Keep a lab or a kind cluster up, for `kubectl` and for several runs
@@ -93,6 +97,9 @@ pub(crate) struct Bench {
     /// Only this scenario; may be given several times [default: all]
     #[arg(long, value_name = "NAME")]
     pub(crate) scenario: Vec<String>,
+    /// Only probes of this name, in which `*` stands for any text; may be given several times [default: all]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) probe: Vec<String>,
     #[command(flatten)]
     pub(crate) cluster: ClusterChoice,
     #[command(flatten)]
@@ -114,8 +121,35 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Conform {
+    /// The methods, or `all`: the four and the control, with no variants [default: all]
+    #[arg(value_name = "METHOD")]
+    pub(crate) methods: Vec<String>,
+    /// Also what another program makes of the same: kubectl; may be given several times
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) peer: Vec<String>,
+    /// Only this scenario; may be given several times [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scenario: Vec<String>,
+    /// Only probes of this name, in which `*` stands for any text; may be given several times [default: all]
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) probe: Vec<String>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterChoice,
+    /// Where the run's folder goes
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) out: PathBuf,
+    /// Leave the kind cluster that was made for this run standing
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Print run.json instead of the matrix
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Where clients run, if not on the cluster's own laptops.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct LaptopsChoice {
     /// Run the clients of each method on so many laptops at once, which are pods of a Kubernetes Job: for load
     /// from more machines than one. Their figures are added up
@@ -345,6 +379,8 @@ pub(crate) struct Report {
 pub(crate) enum Format {
     /// The comparison for a terminal
     Table,
+    /// The probes for a terminal
+    Matrix,
     /// Everything, in Markdown
     Md,
     /// The result file itself, checked

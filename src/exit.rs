@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Unwell,
     /// The command line cannot be carried out.
     Usage(anyhow::Error),
+    /// A required probe came out in another way than is expected, which has been said.
+    Surprise,
     /// Interrupted, with a valid partial result.
     Interrupted,
     /// A command that was run for the user ended with this code.
@@ -54,6 +56,7 @@ impl Exit {
                 print(error);
                 2
             }
+            Self::Surprise => 4,
             Self::Interrupted => 130,
             Self::Passed(code) => *code,
         };

@@ -48,6 +48,7 @@ async fn run(cli: Cli) -> Exit {
     start_log(cli.verbose);
     let outcome = match cli.command {
         Command::Bench(arguments) => return commands::bench::run(arguments).await,
+        Command::Conform(arguments) => return commands::bench::conform(arguments).await,
         Command::Shell(arguments) => return commands::shell::run(arguments).await,
         Command::Doctor(arguments) => return commands::doctor::run(&arguments).await,
         Command::Cluster(command) => commands::cluster::run(command).await,

@@ -28,6 +28,7 @@ use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
 use crate::method::{Method, MethodError, Vantage};
 use crate::plan::Plan;
+use crate::probe::Probe;
 use crate::run::{LEFT_BEHIND, Run, Status, Verdict, Warning};
 use crate::scenario::{Scenario, Target, Workload};
 use crate::stage::Stage;
@@ -211,7 +212,7 @@ impl Engine<'_> {
         for crew in crews.iter() {
             let method = self.repertoire.method(&crew.method);
             if let Some(method) = method.filter(|method| !self.can_be_asked(*method)) {
-                record.absent(method, &self.scenarios(), LAPTOPS_INSIDE);
+                record.absent(method, self, LAPTOPS_INSIDE);
                 let remedy =
                     "name another cluster for the laptops, or ask the probes without `--laptops`";
                 let text = format!("no probe was asked: {LAPTOPS_INSIDE}");
@@ -222,7 +223,8 @@ impl Engine<'_> {
         record.save()?;
         clock.spent(PROBES);
 
-        let measured = rounds::measure(self, stage, crews, &workload, record, &mut clock).await?;
+        let measured = !self.plan.loads
+            || rounds::measure(self, stage, crews, &workload, record, &mut clock).await?;
         Ok(if absent.is_empty() && measured {
             Status::Complete
         } else {
@@ -264,7 +266,7 @@ impl Engine<'_> {
     /// Takes in that a method cannot be used, and returns why.
     fn absent(&self, method: &dyn Method, error: &MethodError, record: &mut Record) -> String {
         let reason = in_one_line(error);
-        record.absent(method, &self.scenarios(), &reason);
+        record.absent(method, self, &reason);
         let text = format!("`{}` was not run: {reason}", method.id());
         let remedy = "see the reason; `inroads doctor` tells what this machine lacks";
         self.warn(record, "method-not-run", text, remedy);
@@ -303,11 +305,12 @@ impl Engine<'_> {
                 return (results, interruptions);
             };
             for scenario in self.scenarios() {
-                for asked in scenario.probes() {
+                for asked in self.probes_of(scenario) {
                     let result = crew.probe(scenario, asked, workload).await;
-                    let result = result.unwrap_or_else(|error| {
+                    let mut result = result.unwrap_or_else(|error| {
                         probe::not_run(asked, method, &in_one_line(&error))
                     });
+                    result.foreseen = self.repertoire.expected.of(asked.id, &crew.method);
                     self.observer.on(&Event::Probed(&result));
                     results.push(result);
                     // The next probe must not pay for what this one has broken.
@@ -341,6 +344,12 @@ impl Engine<'_> {
     fn can_be_asked(&self, method: &dyn Method) -> bool {
         let inside = self.laptops.as_ref().is_some_and(|it| it.cluster.is_none());
         method.vantage() == Vantage::Pod || !inside
+    }
+
+    /// The probes of a scenario that are to be asked.
+    fn probes_of(&self, scenario: &dyn Scenario) -> impl Iterator<Item = &'static Probe> {
+        let asked = scenario.probes().iter();
+        asked.filter(|probe| self.plan.probes.contains(probe.id))
     }
 
     fn methods(&self) -> Vec<&dyn Method> {
@@ -385,7 +394,7 @@ impl<'a> Progress<'a> {
         let methods = u32::try_from(engine.plan.methods.len()).unwrap_or(u32::MAX);
         let mut cell = Duration::ZERO;
         let mut calibration = Duration::ZERO;
-        for scenario in engine.scenarios() {
+        for scenario in engine.scenarios().into_iter().filter(|_| engine.plan.loads) {
             cell += scenario
                 .loads()
                 .iter()

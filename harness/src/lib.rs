@@ -16,6 +16,7 @@ pub mod dns;
 
 pub mod engine;
 pub mod event;
+pub mod expected;
 pub mod ids;
 pub mod kubernetes;
 pub mod measure;

@@ -1,6 +1,6 @@
 //! What a run will do, decided before it begins: methods, scenarios, profile, order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 use serde::Deserialize;
+use wildmatch::WildMatch;
 
 use crate::agent::Repertoire;
 use crate::ids::MethodId;
@@ -23,6 +24,10 @@ pub struct Plan {
     pub methods: Vec<MethodId>,
     /// The scenarios, in report order.
     pub scenarios: Vec<String>,
+    /// The probes to ask.
+    pub probes: BTreeSet<String>,
+    /// Whether loads are run, or only probes asked.
+    pub loads: bool,
     /// How long and how often.
     pub profile: Profile,
     /// Seeds every random choice.
@@ -79,6 +84,14 @@ pub enum PlanError {
         /// What was asked for.
         name: String,
         /// What there is.
+        known: String,
+    },
+    /// No probe of the chosen scenarios has such a name.
+    #[error("no probe matches `{name}`\n(hint: there are {known}; `inroads list` names them all)")]
+    NoProbe {
+        /// What was asked for.
+        name: String,
+        /// The groups there are.
         known: String,
     },
     /// There is no such profile.
@@ -206,6 +219,43 @@ impl Plan {
         ))
     }
 
+    /// The probes of the chosen scenarios that match one of `globs`, in which `*` stands for any text and `?` for any
+    /// character; all of them where there is none.
+    ///
+    /// # Errors
+    /// [`PlanError::NoProbe`] where one matches nothing.
+    pub fn select_probes(
+        repertoire: &Repertoire,
+        scenarios: &[String],
+        globs: &[String],
+    ) -> Result<BTreeSet<String>, PlanError> {
+        let chosen = scenarios.iter().filter_map(|id| repertoire.scenario(id));
+        let known: BTreeSet<&str> = chosen
+            .flat_map(|scenario| scenario.probes())
+            .map(|probe| probe.id)
+            .collect();
+        let mut found = BTreeSet::new();
+        for glob in globs {
+            let pattern = WildMatch::new(glob);
+            let matching: Vec<&&str> = known.iter().filter(|id| pattern.matches(id)).collect();
+            if matching.is_empty() {
+                let groups: BTreeSet<String> = known
+                    .iter()
+                    .filter_map(|id| Some(format!("{}/*", id.split_once('/')?.0)))
+                    .collect();
+                return Err(PlanError::NoProbe {
+                    name: glob.clone(),
+                    known: list(groups),
+                });
+            }
+            found.extend(matching.into_iter().map(ToString::to_string));
+        }
+        if globs.is_empty() {
+            found.extend(known.into_iter().map(ToOwned::to_owned));
+        }
+        Ok(found)
+    }
+
     /// The methods in the order of block `block`: random, the same for the same seed.
     #[must_use]
     pub fn order(&self, block: u32) -> Vec<MethodId> {
@@ -249,6 +299,8 @@ mod tests {
                 .map(|id| id.parse().unwrap())
                 .to_vec(),
             scenarios: vec![],
+            probes: BTreeSet::new(),
+            loads: true,
             profile: Profile::named("quick").unwrap(),
             seed,
             namespace: String::new(),

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Effort;
+use crate::expected::Outcome;
 use crate::ids::MethodId;
 
 /// The version of the format that this program writes.
@@ -179,6 +180,9 @@ pub struct ProbeResult {
     pub verdict: Verdict,
     /// The least effort at which it passed.
     pub effort: Option<Effort>,
+    /// How it was expected to come out; absent where nothing is expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreseen: Option<Outcome>,
     /// What a client in a pod would see.
     pub expected: String,
     /// What was seen, attempt by attempt.
@@ -337,8 +341,17 @@ pub struct Claim {
     pub claim: String,
     /// The answer.
     pub verdict: ClaimVerdict,
-    /// The probes and figures the answer rests on.
+    /// What was seen; of `depends`, on what.
     pub evidence: String,
+    /// The probes it rests on.
+    #[serde(default)]
+    pub probes: Vec<String>,
+    /// The figures it rests on, as `scenario/metric`.
+    #[serde(default)]
+    pub figures: Vec<String>,
+    /// The command that asks again.
+    #[serde(default)]
+    pub redo: String,
 }
 
 /// The answer to a claim.

@@ -5,11 +5,14 @@
 mod beside;
 pub mod figures;
 mod markdown;
+mod matrix;
 mod schema;
 mod table;
+mod why;
 
 pub use beside::beside;
 pub use markdown::markdown;
+pub use matrix::matrix;
 pub use schema::{SCHEMA_FILE, schema};
 pub use table::table;
 

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
+use inroads_harness::expected::Outcome;
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{Provenance, Run, Summary, Unit, Verdict};
+use inroads_harness::run::{ClaimVerdict, Provenance, Run, Summary, Unit};
 
 use crate::figures::{figure, ratio};
+use crate::matrix::{find, groups, mark, score};
 use crate::table::table;
+use crate::why::why;
 
 /// The report of a run.
 #[must_use]
@@ -33,6 +36,7 @@ pub fn markdown(run: &Run) -> String {
         text.push('\n');
     }
     probes(&mut text, run);
+    claims(&mut text, run);
     figures(&mut text, run);
     environment(&mut text, run);
     text
@@ -56,35 +60,59 @@ fn probes(text: &mut String, run: &Run) {
     write(text, "## Transparency\n\n");
     write(
         text,
-        "✔ works unmodified · ◐ works configured or rewritten · ✘ fails · ∅ cannot by design · – not run\n\n",
+        "✔ works unmodified · ◐ works configured or rewritten · ✘ fails · ∅ cannot by design · – not run · \
+         **!** not as expected\n\n",
     );
-    write(
-        text,
-        &format!(
-            "| probe |{}\n",
-            methods
-                .iter()
-                .map(|id| format!(" {id} |"))
-                .collect::<String>()
-        ),
-    );
+    let heads: String = methods.iter().map(|id| format!(" {id} |")).collect();
+    write(text, &format!("| probe |{heads}\n"));
     write(
         text,
         &format!("| --- |{}\n", " :-: |".repeat(methods.len())),
     );
-    let mut ids: Vec<&str> = Vec::new();
-    for probe in &run.probes {
-        if !ids.contains(&probe.id.as_str()) {
-            ids.push(&probe.id);
-        }
-    }
-    for id in &ids {
+    let groups = groups(run);
+    for id in groups.iter().flat_map(|(_, ids)| ids) {
         let marks: String = methods
             .iter()
-            .map(|method| format!(" {} |", mark(run, id, method)))
+            .map(|method| format!(" {} |", cell(run, id, method)))
             .collect();
         write(text, &format!("| {} |{marks}\n", code(id)));
     }
+    let scores: Vec<_> = methods.iter().map(|method| score(run, method)).collect();
+    let unmodified: String = scores
+        .iter()
+        .map(|(unmodified, _, all)| format!(" {unmodified} of {all} |"))
+        .collect();
+    let passed: String = scores
+        .iter()
+        .map(|(_, passed, all)| format!(" {passed} of {all} |"))
+        .collect();
+    write(text, &format!("| **required, unmodified** |{unmodified}\n"));
+    write(text, &format!("| **required, at any effort** |{passed}\n"));
+    let surprises: Vec<_> = run.probes.iter().filter(|it| it.is_surprise()).collect();
+    if !surprises.is_empty() {
+        write(text, "\nNot as expected:\n\n");
+    }
+    for probe in surprises {
+        let foreseen = probe.foreseen.map(|it| it.to_string()).unwrap_or_default();
+        let line = format!(
+            "- {} through {}: {}, where {foreseen} was expected\n",
+            code(&probe.id),
+            probe.method,
+            probe.outcome()
+        );
+        write(text, &line);
+    }
+    let paragraphs = why(run);
+    if !paragraphs.is_empty() {
+        write(text, "\n### Why\n\n");
+    }
+    for (method, group, paragraph) in paragraphs {
+        write(
+            text,
+            &format!("- **{method}, {group}**: {}\n", escape(&paragraph)),
+        );
+    }
+    let ids: Vec<&str> = groups.into_iter().flat_map(|(_, ids)| ids).collect();
     write(text, "\n<details><summary>Evidence</summary>\n\n");
     for id in &ids {
         write(text, &format!("### {}\n\n", code(id)));
@@ -119,19 +147,55 @@ fn probes(text: &mut String, run: &Run) {
     write(text, "</details>\n\n");
 }
 
-fn mark(run: &Run, id: &str, method: &MethodId) -> String {
-    let probe = run
-        .probes
-        .iter()
-        .find(|probe| probe.id == id && probe.method == *method);
-    match probe.map(|probe| (probe.verdict, probe.effort)) {
-        Some((Verdict::Pass, Some(inroads_harness::Effort::Unmodified))) => "✔".to_owned(),
-        Some((Verdict::Pass, Some(effort))) => format!("◐ {effort}"),
-        Some((Verdict::Pass, None)) => "◐".to_owned(),
-        Some((Verdict::Fail, _)) => "✘".to_owned(),
-        Some((Verdict::Unsupported, _)) => "∅".to_owned(),
-        Some((Verdict::NotRun, _)) | None => "–".to_owned(),
+fn cell(run: &Run, id: &str, method: &MethodId) -> String {
+    let Some(probe) = find(run, id, method) else {
+        return mark(Outcome::NotRun).to_owned();
+    };
+    let outcome = probe.outcome();
+    let effort = match outcome {
+        Outcome::Configured | Outcome::Rewritten => format!(" {outcome}"),
+        _ => String::new(),
+    };
+    let surprise = if probe.is_surprise() { " **!**" } else { "" };
+    format!("{}{effort}{surprise}", mark(outcome))
+}
+
+/// What the source article claims, and what the run says to it.
+fn claims(text: &mut String, run: &Run) {
+    if run.claims.is_empty() {
+        return;
     }
+    write(
+        text,
+        "## What the article claims\n\n| | claim | answer | what was seen | rests on | again |\n\
+         | --: | --- | --- | --- | --- | --- |\n",
+    );
+    for claim in &run.claims {
+        let verdict = match claim.verdict {
+            ClaimVerdict::Upheld => "**upheld**",
+            ClaimVerdict::Refuted => "**refuted**",
+            ClaimVerdict::Depends => "**depends**",
+            ClaimVerdict::NotShown => "not shown",
+        };
+        let rests: Vec<String> = claim
+            .probes
+            .iter()
+            .chain(&claim.figures)
+            .map(|id| code(id))
+            .collect();
+        write(
+            text,
+            &format!(
+                "| {} | {} | {verdict} | {} | {} | {} |\n",
+                claim.id,
+                escape(&claim.claim),
+                escape(&claim.evidence),
+                rests.join(" "),
+                code(&claim.redo)
+            ),
+        );
+    }
+    text.push('\n');
 }
 
 /// Every figure with its interval and the number of blocks.

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{
-    CAUTION, INTERRUPTED, LaptopsInfo, Level, Run, Status, Summary, Unit, Verdict,
-};
+use inroads_harness::run::{CAUTION, INTERRUPTED, LaptopsInfo, Run, Status, Summary, Unit};
 use inroads_harness::stats::median;
 
 use crate::figures::{figure, ratio};
+use crate::matrix;
 
 /// The widest line.
 const WIDTH: usize = 100;
@@ -187,21 +186,10 @@ fn setup(run: &Run, id: &MethodId) -> String {
 
 /// How many of the probes that transparency requires pass; those that were not asked count as not passed.
 fn score(run: &Run, id: &MethodId, unmodified: bool) -> String {
-    use inroads_harness::Effort;
-    let must = run
-        .probes
-        .iter()
-        .filter(|p| p.method == *id && p.level == Level::Must);
-    let (mut passed, mut all) = (0, 0);
-    for probe in must {
-        all += 1;
-        let counts = !unmodified || probe.effort == Some(Effort::Unmodified);
-        passed += usize::from(probe.verdict == Verdict::Pass && counts);
-    }
-    if all == 0 {
-        MISSING.to_owned()
-    } else {
-        format!("{passed} of {all}")
+    match matrix::score(run, id) {
+        (_, _, 0) => MISSING.to_owned(),
+        (passed, _, all) if unmodified => format!("{passed} of {all}"),
+        (_, passed, all) => format!("{passed} of {all}"),
     }
 }
 

@@ -1,39 +1,93 @@
 //! `inroads bench`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context as _;
+use inroads_harness::agent::Repertoire;
 use inroads_harness::engine::{Engine, EngineError, PodLaptops, new_run_id};
-use inroads_harness::plan::{Plan, Profile};
-use inroads_harness::run::{LEFT_BEHIND, Run, Status};
+use inroads_harness::ids::MethodId;
+use inroads_harness::plan::{Plan, PlanError, Profile};
+use inroads_harness::run::{LEFT_BEHIND, Level, ProbeResult, Run, Status};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Wanted, cluster, laptops_cluster, print};
 use crate::agents::repertoire;
-use crate::cli::Bench;
+use crate::cli::{Bench, Conform, LaptopsChoice};
 use crate::exit::Exit;
 use crate::progress::Progress;
 
 /// Runs the benchmark.
 pub(crate) async fn run(arguments: Bench) -> Exit {
-    match try_run(arguments).await {
+    match try_run(arguments, true).await {
         Ok(exit) | Err(exit) => exit,
     }
 }
 
-async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
-    let repertoire = repertoire();
-    let (methods, scenarios) = Plan::select(
-        &repertoire,
+/// Asks the probes alone.
+pub(crate) async fn conform(arguments: Conform) -> Exit {
+    let Conform {
+        methods,
+        peer,
+        scenario,
+        probe,
+        cluster,
+        out,
+        keep,
+        json,
+    } = arguments;
+    let arguments = Bench {
+        methods,
+        peer,
+        scenario,
+        probe,
+        cluster,
+        laptops: LaptopsChoice::default(),
+        profile: "quick".to_owned(),
+        seed: None,
+        out,
+        keep,
+        json,
+    };
+    match try_run(arguments, false).await {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+/// The methods, scenarios and probes that were asked for.
+fn select(
+    repertoire: &Repertoire,
+    arguments: &Bench,
+    loads: bool,
+) -> Result<(Vec<MethodId>, Vec<String>, BTreeSet<String>), PlanError> {
+    let (methods, mut scenarios) = Plan::select(
+        repertoire,
         &arguments.methods,
         &arguments.peer,
         &arguments.scenario,
-    )
-    .map_err(Exit::usage)?;
+    )?;
+    let probes = Plan::select_probes(repertoire, &scenarios, &arguments.probe)?;
+    if !loads {
+        // A workload that nobody asks anything need not be there.
+        scenarios.retain(|id| {
+            let scenario = repertoire.scenario(id).map(|it| it.probes());
+            let mut asked = scenario.unwrap_or_default().iter();
+            asked.any(|probe| probes.contains(probe.id))
+        });
+    }
+    Ok((methods, scenarios, probes))
+}
+
+async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
+    let repertoire = repertoire();
+    let selected = select(&repertoire, &arguments, loads);
+    let (methods, scenarios, probes) = selected.map_err(Exit::usage)?;
     let plan = Plan {
         methods,
         scenarios,
+        probes,
+        loads,
         profile: Profile::named(&arguments.profile).map_err(Exit::usage)?,
         seed: arguments
             .seed
@@ -90,13 +144,18 @@ async fn try_run(arguments: Bench) -> Result<Exit, Exit> {
     progress.end();
     let run = outcome.map_err(|error| failed(error, &folder))?;
     released.map_err(Exit::failed)?;
-    show(&run, &folder, arguments.json).map_err(Exit::failed)?;
+    show(&run, &folder, arguments.json, loads).map_err(Exit::failed)?;
     Ok(match run.run.status {
         _ if interrupted.is_cancelled() => Exit::Interrupted,
+        _ if run.probes.iter().any(is_required_surprise) => Exit::Surprise,
         Status::Complete if run.warnings.iter().any(|it| it.kind == LEFT_BEHIND) => Exit::Unwell,
         Status::Complete => Exit::Success,
         Status::Partial | Status::Failed => Exit::Unwell,
     })
+}
+
+fn is_required_surprise(probe: &ProbeResult) -> bool {
+    probe.level == Level::Must && probe.is_surprise()
 }
 
 /// Makes the run's folder, before anything is started: where it cannot be, nothing needs to be.
@@ -139,14 +198,18 @@ fn failed(error: EngineError, folder: &Path) -> Exit {
     Exit::failed(error)
 }
 
-fn show(run: &Run, folder: &Path, json: bool) -> anyhow::Result<()> {
+fn show(run: &Run, folder: &Path, json: bool, loads: bool) -> anyhow::Result<()> {
     let report = folder.join("report.md");
     std::fs::write(&report, inroads_reports::markdown(run))
         .with_context(|| format!("writing `{}`", report.display()))?;
     if json {
         return print(&(serde_json::to_string(run)? + "\n"));
     }
-    print(&inroads_reports::table(run))?;
+    print(&if loads {
+        inroads_reports::table(run)
+    } else {
+        inroads_reports::matrix(run)
+    })?;
     print(&format!(
         "{} and report.md are in {}\n",
         "run.json",

@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::protocol::{Answer, Call, MAX_LINE, Order, Reply, Usage};
 use crate::causes::causes;
 use crate::dial::Dialer;
+use crate::expected::Expectations;
 use crate::ids::MethodId;
 use crate::method::{Connection, Interruptions, Invitation, LaptopNetwork, Method};
 use crate::process_usage::ProcessUsage;
+use crate::run::{Claim, Run};
 use crate::scenario::{LoadOrder, Scenario, Workload};
 use crate::{Access, clock, probe};
 
@@ -36,6 +38,10 @@ pub struct Repertoire {
     pub methods: Vec<Box<dyn Method>>,
     /// The scenarios.
     pub scenarios: Vec<Box<dyn Scenario>>,
+    /// What is expected of the probes.
+    pub expected: Expectations,
+    /// Answers the claims that a run can answer.
+    pub claims: fn(&Run) -> Vec<Claim>,
 }
 
 impl Repertoire {

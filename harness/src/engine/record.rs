@@ -10,14 +10,14 @@ use crate::ids::MethodId;
 use crate::method::{Interruptions, Method};
 use crate::probe;
 use crate::run::{
-    INTERRUPTED, MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning,
+    Claim, INTERRUPTED, MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning,
 };
-use crate::scenario::Scenario;
 
 /// A result and where it is saved.
 pub(super) struct Record {
     pub(super) run: Run,
     file: PathBuf,
+    claims: fn(&Run) -> Vec<Claim>,
     /// How often each method was interrupted, and during what.
     interruptions: BTreeMap<MethodId, BTreeMap<String, u64>>,
 }
@@ -75,6 +75,7 @@ impl Record {
         let record = Self {
             run,
             file: file.to_owned(),
+            claims: repertoire.claims,
             interruptions: BTreeMap::new(),
         };
         record.save()?;
@@ -134,16 +135,14 @@ impl Record {
     }
 
     /// Takes in that a method could not be connected: none of its probes counts as a pass.
-    pub(super) fn absent(
-        &mut self,
-        method: &dyn Method,
-        scenarios: &[&dyn Scenario],
-        reason: &str,
-    ) {
-        let probes = scenarios.iter().flat_map(|scenario| scenario.probes());
-        self.run
-            .probes
-            .extend(probes.map(|asked| probe::not_run(asked, method, reason)));
+    pub(super) fn absent(&mut self, method: &dyn Method, engine: &Engine<'_>, reason: &str) {
+        let scenarios = engine.scenarios();
+        let asked = scenarios.iter().flat_map(|it| engine.probes_of(*it));
+        for asked in asked {
+            let mut result = probe::not_run(asked, method, reason);
+            result.foreseen = engine.repertoire.expected.of(asked.id, &method.id());
+            self.run.probes.push(result);
+        }
     }
 
     /// Saves what is known: the file is whole at every moment, the new one or the one before.
@@ -171,6 +170,7 @@ impl Record {
         self.run.run.status = status;
         self.run.run.finished_at = Some(clock::wall());
         self.run.summary = summary::summarise(&self.run.measurements);
+        self.run.claims = (self.claims)(&self.run);
         self.save()?;
         Ok(self.run)
     }
