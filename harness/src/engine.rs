@@ -6,6 +6,7 @@
 
 mod cost;
 mod crew;
+mod deployment;
 mod machine;
 mod record;
 mod rounds;
@@ -22,7 +23,7 @@ use crate::causes::in_one_line;
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{Event, Observer};
 use crate::kubernetes::KubernetesError;
-use crate::method::{Method, MethodError};
+use crate::method::Method;
 use crate::plan::Plan;
 use crate::run::{Run, Status, Verdict, Warning};
 use crate::scenario::{Scenario, Target, Workload};
@@ -57,6 +58,9 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// Nothing can be asked without a workload.
+    #[error("none of the scenarios could be deployed: {0}")]
+    NoScenario(String),
     /// Nothing can be measured without it.
     #[error("none of the methods could be connected: {0}")]
     NoMethod(String),
@@ -126,12 +130,15 @@ impl Engine<'_> {
         self.observer
             .on(&Event::Phase("deploying scenarios and methods"));
         let begun = clock::now();
-        let deployed = self.deploy(stage).await?;
+        let (workloads, deployed) = self.deploy(stage).await;
+        let (scenarios, undeployed) = self.take_workloads(workloads, record);
+        if scenarios.is_empty() {
+            return Err(EngineError::NoScenario(undeployed.join("; ")));
+        }
         let workload = stage.observe().await?;
 
         self.observer.on(&Event::Phase("connecting laptops"));
-        let targets: Vec<Target> = self
-            .scenarios()
+        let targets: Vec<Target> = scenarios
             .iter()
             .flat_map(|s| s.targets(&workload))
             .collect();
@@ -161,7 +168,7 @@ impl Engine<'_> {
                 }
                 Err(error) => {
                     let reason = in_one_line(&error);
-                    record.absent(method, &self.scenarios(), &reason);
+                    record.absent(method, &scenarios, &reason);
                     let text = format!("`{}` was not run: {reason}", method.id());
                     self.warn(
                         record,
@@ -180,49 +187,33 @@ impl Engine<'_> {
         clock.spent(SET_UP);
 
         self.observer.on(&Event::Phase("asking the probes"));
-        self.ask_probes(crews, &workload, record).await;
+        self.ask_probes(crews, &scenarios, &workload, record).await;
         record.save()?;
         clock.spent(PROBES);
 
-        let measured = rounds::measure(self, stage, crews, &workload, record, &mut clock).await?;
-        Ok(if absent.is_empty() && measured {
+        let parts = (crews.as_mut_slice(), scenarios.as_slice());
+        let measured = rounds::measure(self, stage, parts, &workload, record, &mut clock).await?;
+        Ok(if absent.is_empty() && undeployed.is_empty() && measured {
             Status::Complete
         } else {
             Status::Partial
         })
     }
 
-    /// Deploys all scenarios and methods at once. A scenario that cannot be deployed ends the run, a method
-    /// only itself.
-    async fn deploy(
-        &self,
-        stage: &Stage,
-    ) -> Result<Vec<(&dyn Method, Result<(), MethodError>)>, EngineError> {
-        let workloads = async {
-            let deploying = self
-                .scenarios()
-                .into_iter()
-                .map(|scenario| stage.deploy(scenario.manifests()));
-            futures_util::future::try_join_all(deploying).await
-        };
-        let methods = join_all(
-            self.methods()
-                .into_iter()
-                .map(|method| async move { (method, method.deploy(stage).await) }),
-        );
-        let (workloads, methods) = tokio::join!(workloads, methods);
-        workloads?;
-        Ok(methods)
-    }
-
     /// Asks every probe through every method, methods at the same time: nothing is measured meanwhile.
-    async fn ask_probes(&self, crews: &mut [Crew], workload: &Workload, record: &mut Record) {
+    async fn ask_probes(
+        &self,
+        crews: &mut [Crew],
+        scenarios: &[&dyn Scenario],
+        workload: &Workload,
+        record: &mut Record,
+    ) {
         let asking = crews.iter_mut().map(|crew| async move {
             let (mut results, mut interruptions) = (Vec::new(), Vec::new());
             let Some(method) = self.repertoire.method(&crew.method) else {
                 return (results, interruptions);
             };
-            for scenario in self.scenarios() {
+            for &scenario in scenarios {
                 for asked in scenario.probes() {
                     let result = crew.probe(scenario, asked, workload).await;
                     let result = result.unwrap_or_else(|error| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 
-use crate::access::{Access, Effort};
+use crate::access::Access;
 use crate::agent::{Agent, AgentError, Usage};
 use crate::clock::Instant;
 use crate::cluster::Cluster;
@@ -72,12 +72,6 @@ impl Crew {
     pub fn access(&self) -> Access {
         let least = self.accesses.iter().min_by_key(|access| access.effort());
         least.cloned().unwrap_or(Access::Unmodified)
-    }
-
-    /// The effort of [`access`](Self::access).
-    #[must_use]
-    pub fn effort(&self) -> Effort {
-        self.access().effort()
     }
 
     /// Asks one probe.

@@ -13,7 +13,7 @@ use crate::method::{Interruptions, Method};
 use crate::plan::Plan;
 use crate::probe;
 use crate::run::{
-    INTERRUPTED, MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning,
+    Component, INTERRUPTED, MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning,
 };
 use crate::scenario::Scenario;
 
@@ -97,9 +97,13 @@ impl Record {
         {
             info.setup_ms = Some(crew.setup.as_secs_f64() * 1e3);
         }
-        // Two methods may have one program in common.
+        self.includes(&crew.components);
+    }
+
+    /// Takes in what a method or a workload consists of. Two of them may have one program in common.
+    pub(super) fn includes(&mut self, found: &[Component]) {
         let components = &mut self.run.environment.components;
-        for component in &crew.components {
+        for component in found {
             if !components.contains(component) {
                 components.push(component.clone());
             }
@@ -150,6 +154,18 @@ impl Record {
         self.run
             .probes
             .extend(probes.map(|asked| probe::not_run(asked, method, reason)));
+    }
+
+    /// Takes in that a scenario's workload could not be deployed: through no method do its probes count as a pass.
+    pub(super) fn not_deployed(
+        &mut self,
+        scenario: &dyn Scenario,
+        methods: &[&dyn Method],
+        reason: &str,
+    ) {
+        for method in methods {
+            self.absent(*method, &[scenario], reason);
+        }
     }
 
     /// Saves what is known: the file is whole at every moment, the new one or the one before.
