@@ -186,18 +186,18 @@ fn locked(path: &Path) -> Result<Flock<OwnedFd>, ClusterError> {
         .map_err(|(_file, error)| using(path)(error))
 }
 
-/// Where folders of software are: in the user's cache, which is there after a restart too.
+/// Where folders of software are: in the user's cache, which is there after a restart too, or where
+/// `INROADS_CACHE` says.
 fn base() -> PathBuf {
     let set = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
             .filter(|folder| folder.is_absolute())
     };
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    match cache {
-        Some(cache) => cache.join("inroads").join("software"),
-        None => private::base().join("software"),
-    }
+    let cache = set("INROADS_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("inroads")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/inroads")));
+    cache.unwrap_or_else(private::base).join("software")
 }
 
 /// `debian-12` of an os-release file (os-release(5)).
