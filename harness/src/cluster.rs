@@ -8,7 +8,11 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::run::Component;
+use crate::run::{Component, Provenance};
+use crate::software::{Software, image_base};
+
+/// Who is told of each step.
+pub type Steps<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// Where workloads run, and the laptops outside it.
 ///
@@ -24,6 +28,15 @@ pub trait Cluster: Send + Sync {
 
     /// The image that holds this very program, already where the nodes find it.
     fn image(&self) -> &str;
+
+    /// Sees to it that the nodes have the image of another maker's software that a manifest names. `progress` is
+    /// told where that takes time. Where nodes pull from a registry there is nothing to be done.
+    ///
+    /// # Errors
+    /// Where it cannot be had, with the reason and what to do about it.
+    async fn supply(&self, image: &str, _progress: Steps<'_>) -> Result<Supply, ClusterError> {
+        Ok(Supply::pulled(image))
+    }
 
     /// The parts whose behaviour stands in the figures.
     fn components(&self) -> Vec<Component>;
@@ -44,6 +57,36 @@ pub trait Cluster: Send + Sync {
     /// # Errors
     /// Where something of ours may be left; the message names it.
     async fn release(self: Box<Self>) -> Result<(), ClusterError>;
+}
+
+/// An image that nodes have, or will pull.
+#[derive(Debug, Clone)]
+pub struct Supply {
+    /// What it is called on the nodes.
+    pub image: String,
+    /// What is in it.
+    pub component: Component,
+    /// Whether nodes pull it from a registry, which takes its time.
+    pub pulled: bool,
+}
+
+impl Supply {
+    /// An image that nodes pull by the name that the manifest gives it. Its tag is all that is known of its
+    /// version.
+    #[must_use]
+    pub fn pulled(image: &str) -> Self {
+        let base = image_base(image);
+        let name = Software::of_image(image).map_or(base, |software| software.server);
+        Self {
+            image: image.to_owned(),
+            component: Component {
+                name: name.to_owned(),
+                version: format!("image {image}"),
+                provenance: Provenance::Real,
+            },
+            pulled: true,
+        }
+    }
 }
 
 /// A host on the office LAN. Commands on it see its network, its resolver and its hosts file.

@@ -6,6 +6,7 @@
 
 mod cost;
 mod crew;
+mod deployment;
 mod fleet;
 mod machine;
 mod record;
@@ -68,6 +69,9 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// Nothing can be asked without a workload.
+    #[error("none of the scenarios could be deployed: {0}")]
+    NoScenario(String),
     /// Nothing can be measured without it.
     #[error("none of the methods could be connected: {0}")]
     NoMethod(String),
@@ -167,12 +171,15 @@ impl Engine<'_> {
         self.observer
             .on(&Event::Phase("deploying scenarios and methods"));
         let begun = clock::now();
-        let deployed = self.deploy(stage, ready).await?;
+        let (workloads, deployed) = self.deploy(stage, ready).await;
+        let (scenarios, undeployed) = self.take_workloads(workloads, record);
+        if scenarios.is_empty() {
+            return Err(EngineError::NoScenario(undeployed.join("; ")));
+        }
         let workload = stage.observe().await?;
 
         self.observer.on(&Event::Phase("connecting laptops"));
-        let targets: Vec<Target> = self
-            .scenarios()
+        let targets: Vec<Target> = scenarios
             .iter()
             .flat_map(|s| s.targets(&workload))
             .collect();
@@ -212,20 +219,21 @@ impl Engine<'_> {
         for crew in crews.iter() {
             let method = self.repertoire.method(&crew.method);
             if let Some(method) = method.filter(|method| !self.can_be_asked(*method)) {
-                record.absent(method, self, LAPTOPS_INSIDE);
+                record.absent(self, method, &scenarios, LAPTOPS_INSIDE);
                 let remedy =
                     "name another cluster for the laptops, or ask the probes without `--laptops`";
                 let text = format!("no probe was asked: {LAPTOPS_INSIDE}");
                 self.warn(record, "probe-not-run", text, remedy);
             }
         }
-        self.ask_probes(crews, &workload, record).await;
+        self.ask_probes(crews, &scenarios, &workload, record).await;
         record.save()?;
         clock.spent(PROBES);
 
+        let parts = (crews.as_mut_slice(), scenarios.as_slice());
         let measured = !self.plan.loads
-            || rounds::measure(self, stage, crews, &workload, record, &mut clock).await?;
-        Ok(if absent.is_empty() && measured {
+            || rounds::measure(self, stage, parts, &workload, record, &mut clock).await?;
+        Ok(if absent.is_empty() && undeployed.is_empty() && measured {
             Status::Complete
         } else {
             Status::Partial
@@ -266,45 +274,28 @@ impl Engine<'_> {
     /// Takes in that a method cannot be used, and returns why.
     fn absent(&self, method: &dyn Method, error: &MethodError, record: &mut Record) -> String {
         let reason = in_one_line(error);
-        record.absent(method, self, &reason);
+        record.absent(self, method, &self.scenarios(), &reason);
         let text = format!("`{}` was not run: {reason}", method.id());
         let remedy = "see the reason; `inroads doctor` tells what this machine lacks";
         self.warn(record, "method-not-run", text, remedy);
         reason
     }
 
-    /// Deploys all scenarios and methods at once. A scenario that cannot be deployed ends the run, a method
-    /// only itself.
-    async fn deploy<'b>(
-        &self,
-        stage: &Stage,
-        methods: Vec<Ready<'b>>,
-    ) -> Result<Vec<(&'b dyn Method, Result<Vec<Prepared>, MethodError>)>, EngineError> {
-        let workloads = async {
-            let deploying = self
-                .scenarios()
-                .into_iter()
-                .map(|scenario| stage.deploy(scenario.manifests()));
-            futures_util::future::try_join_all(deploying).await
-        };
-        let methods = join_all(methods.into_iter().map(|(method, laptops)| async move {
-            let deployed = method.deploy(stage).await;
-            (method, deployed.map(|()| laptops))
-        }));
-        let (workloads, methods) = tokio::join!(workloads, methods);
-        workloads?;
-        Ok(methods)
-    }
-
     /// Asks every probe through every method, methods at the same time: nothing is measured meanwhile.
-    async fn ask_probes(&self, crews: &mut [Crew], workload: &Workload, record: &mut Record) {
+    async fn ask_probes(
+        &self,
+        crews: &mut [Crew],
+        scenarios: &[&dyn Scenario],
+        workload: &Workload,
+        record: &mut Record,
+    ) {
         let asking = crews.iter_mut().map(|crew| async move {
             let (mut results, mut interruptions) = (Vec::new(), Vec::new());
             let method = self.repertoire.method(&crew.method);
             let Some(method) = method.filter(|method| self.can_be_asked(*method)) else {
                 return (results, interruptions);
             };
-            for scenario in self.scenarios() {
+            for &scenario in scenarios {
                 for asked in self.probes_of(scenario) {
                     let result = crew.probe(scenario, asked, workload).await;
                     let mut result = result.unwrap_or_else(|error| {

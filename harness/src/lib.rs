@@ -33,6 +33,7 @@ pub mod process_usage;
 pub mod role;
 pub mod run;
 pub mod scenario;
+pub mod software;
 pub mod stage;
 pub mod stats;
 

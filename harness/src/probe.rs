@@ -66,8 +66,7 @@ pub async fn ask(
     let mut expected = String::new();
     let mut seen = String::new();
     let mut passed = None;
-    for access in ladder(accesses) {
-        let effort = access.effort();
+    for (effort, access) in ladder(scenario, accesses) {
         let attempt = attempt(probe, scenario, access, workload).await;
         expected = attempt.expected;
         let (Ok(text) | Err(text)) = &attempt.seen;
@@ -110,15 +109,16 @@ pub fn not_run(probe: &Probe, method: &dyn Method, reason: &str) -> ProbeResult 
     }
 }
 
-/// Unmodified first, whatever the method offers, then its own accesses by effort.
-fn ladder(accesses: &[Access]) -> Vec<Access> {
-    let mut steps: Vec<Access> = accesses
+/// Unmodified first, whatever the method offers, then its own accesses by what they ask of the scenario's
+/// clients.
+fn ladder(scenario: &dyn Scenario, accesses: &[Access]) -> Vec<(Effort, Access)> {
+    let mut steps: Vec<(Effort, Access)> = accesses
         .iter()
-        .filter(|a| a.effort() != Effort::Unmodified)
-        .cloned()
+        .map(|access| (scenario.effort(access), access.clone()))
+        .filter(|(effort, _)| *effort != Effort::Unmodified)
         .collect();
-    steps.sort_by_key(Access::effort);
-    steps.insert(0, Access::Unmodified);
+    steps.sort_by_key(|(effort, _)| *effort);
+    steps.insert(0, (Effort::Unmodified, Access::Unmodified));
     steps
 }
 

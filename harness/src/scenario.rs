@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::access::{Access, Effort};
 use crate::dial::Dialer;
 use crate::measure::{Reading, WarmUp};
 use crate::method::{Capability, Manifest};
@@ -45,6 +46,12 @@ pub trait Scenario: Send + Sync {
     /// What a method must carry for a load to be possible at all.
     fn load_needs(&self, _load: &LoadSpec) -> &'static [Capability] {
         &[Capability::Tcp]
+    }
+
+    /// What a user must change in this scenario's clients to go through `access`: more than the access itself
+    /// asks for where they cannot use it as it is.
+    fn effort(&self, access: &Access) -> Effort {
+        access.effort()
     }
 
     /// Runs one load and returns its figures. Blocks: it is called on a thread of its own, and brings

@@ -1,5 +1,6 @@
 //! The part of a cluster that one run works in: its namespace, and how things get into it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -8,13 +9,17 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Facts};
+use crate::cluster::{Cluster, ClusterError, Facts, Steps};
 use crate::kubernetes::{Applier, KubernetesError, documents, is_forbidden};
 use crate::method::Manifest;
+use crate::run::Component;
 use crate::scenario::{PodFacts, ServiceFacts, Workload};
 
 /// Longest time for a workload to become ready: image loading is over by then.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest time where nodes pull an image from a registry.
+const PULL_LIMIT: Duration = Duration::from_secs(240);
 
 /// Longest time for the namespace to empty.
 const DELETE_LIMIT: Duration = Duration::from_secs(120);
@@ -70,20 +75,59 @@ impl Stage {
     /// # Errors
     /// Where the API refuses an object or a workload does not become ready in time.
     pub async fn deploy(&self, manifests: &[Manifest]) -> Result<(), KubernetesError> {
+        self.deploy_with(manifests, &[], READY_LIMIT).await
+    }
+
+    /// The same for a workload whose manifests may name images of other makers: the cluster is asked to supply
+    /// them first. Returns what is in those images.
+    ///
+    /// # Errors
+    /// As [`deploy`](Self::deploy), and where an image cannot be had: nothing is applied then.
+    pub async fn deploy_workload(
+        &self,
+        cluster: &dyn Cluster,
+        manifests: &[Manifest],
+        progress: Steps<'_>,
+    ) -> Result<Vec<Component>, ClusterError> {
+        let mut supplies = Vec::new();
+        for image in foreign_images(manifests)? {
+            let supply = cluster.supply(&image, progress).await?;
+            supplies.push((image, supply));
+        }
+        let limit = if supplies.iter().any(|(_, supply)| supply.pulled) {
+            PULL_LIMIT
+        } else {
+            READY_LIMIT
+        };
+        let names: Vec<(&str, &str)> = supplies
+            .iter()
+            .map(|(image, supply)| (image.as_str(), supply.image.as_str()))
+            .collect();
+        self.deploy_with(manifests, &names, limit).await?;
+        Ok(supplies
+            .into_iter()
+            .map(|(_, supply)| supply.component)
+            .collect())
+    }
+
+    async fn deploy_with(
+        &self,
+        manifests: &[Manifest],
+        supplied: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<(), KubernetesError> {
         let applier = self.applier();
+        let mut names = self.own_image();
+        names.extend(supplied.iter().copied());
         let mut objects = Vec::new();
         for manifest in manifests {
-            for object in documents(manifest.file, manifest.yaml)? {
-                self.apply(object.clone()).await?;
+            for mut object in documents(manifest.file, manifest.yaml)? {
+                place_images(&mut object, &names);
+                applier.apply(object.clone()).await?;
                 objects.push(object);
             }
         }
-        try_join_all(
-            objects
-                .iter()
-                .map(|object| applier.ready(object, READY_LIMIT)),
-        )
-        .await?;
+        try_join_all(objects.iter().map(|object| applier.ready(object, limit))).await?;
         Ok(())
     }
 
@@ -93,7 +137,7 @@ impl Stage {
     /// # Errors
     /// Where the API refuses it.
     pub async fn apply(&self, mut object: Value) -> Result<(), KubernetesError> {
-        self.place_image(&mut object);
+        place_images(&mut object, &self.own_image());
         self.applier().apply(object).await
     }
 
@@ -116,7 +160,7 @@ impl Stage {
                 };
                 let mut pod = json!({ "metadata": { "generateName": "rehearsal-" } });
                 pod["spec"] = template["spec"].take();
-                self.place_image(&mut pod);
+                place_images(&mut pod, &self.own_image());
                 let pod: Pod =
                     serde_json::from_value(pod).map_err(|error| KubernetesError::Manifest {
                         file: manifest.file.to_owned(),
@@ -209,24 +253,60 @@ impl Stage {
         namespace.map(drop)
     }
 
+    /// What stands for the image of this program.
+    fn own_image(&self) -> BTreeMap<&str, &str> {
+        BTreeMap::from([(MANIFEST_IMAGE, self.image.as_str())])
+    }
+
     fn applier(&self) -> Applier {
         Applier::new(self.client.clone(), &self.namespace, &self.run)
     }
+}
 
-    fn place_image(&self, object: &mut Value) {
-        match object {
-            Value::Object(fields) => {
-                for (key, value) in fields {
-                    if key == "image" && value == MANIFEST_IMAGE {
-                        *value = Value::from(self.image.as_str());
-                    } else {
-                        self.place_image(value);
-                    }
+/// Every image that manifests name, but for that of this program, each once.
+fn foreign_images(manifests: &[Manifest]) -> Result<BTreeSet<String>, KubernetesError> {
+    let mut found = BTreeSet::new();
+    for manifest in manifests {
+        for object in documents(manifest.file, manifest.yaml)? {
+            collect_images(&object, &mut found);
+        }
+    }
+    found.remove(MANIFEST_IMAGE);
+    Ok(found)
+}
+
+fn collect_images(object: &Value, into: &mut BTreeSet<String>) {
+    match object {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(image) if key == "image" => drop(into.insert(image.clone())),
+                    other => collect_images(other, into),
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.place_image(item)),
-            _ => {}
         }
+        Value::Array(items) => items.iter().for_each(|item| collect_images(item, into)),
+        _ => {}
+    }
+}
+
+/// Replaces each image by what `names` has for it.
+fn place_images(object: &mut Value, names: &BTreeMap<&str, &str>) {
+    match object {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(image) if key == "image" => {
+                        if let Some(name) = names.get(image.as_str()) {
+                            *image = (*name).to_owned();
+                        }
+                    }
+                    other => place_images(other, names),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| place_images(item, names)),
+        _ => {}
     }
 }
 
@@ -276,4 +356,44 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
         .unwrap_or_default()
         .iter()
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: Manifest = Manifest {
+        file: "x.yaml",
+        yaml: "kind: Pod\nspec:\n  containers:\n    - { name: a, image: inroads-agent }\n    - { name: b, image: \"redis:7.0\" }\n\
+               ---\nkind: Pod\nspec:\n  initContainers: [{ name: c, image: \"redis:7.0\" }]\n",
+    };
+
+    #[test]
+    fn images_of_other_makers_are_found_once() {
+        let found = foreign_images(&[MANIFEST]).unwrap();
+        assert_eq!(found, BTreeSet::from(["redis:7.0".to_owned()]));
+    }
+
+    #[test]
+    fn an_image_is_replaced_wherever_it_is_named_and_others_stay() {
+        let mut objects = documents(MANIFEST.file, MANIFEST.yaml).unwrap();
+        let names = BTreeMap::from([("redis:7.0", "inroads-redis:run")]);
+        objects
+            .iter_mut()
+            .for_each(|object| place_images(object, &names));
+        let image = |object: usize, path: &str| objects[object].pointer(path).cloned();
+        let expected = |name: &str| Some(Value::from(name));
+        assert_eq!(
+            image(0, "/spec/containers/0/image"),
+            expected("inroads-agent")
+        );
+        assert_eq!(
+            image(0, "/spec/containers/1/image"),
+            expected("inroads-redis:run")
+        );
+        assert_eq!(
+            image(1, "/spec/initContainers/0/image"),
+            expected("inroads-redis:run")
+        );
+    }
 }

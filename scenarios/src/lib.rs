@@ -4,6 +4,7 @@ mod claims;
 mod dns;
 mod echo;
 mod http;
+mod redis_cluster;
 
 pub use claims::claims;
 use inroads_harness::Scenario;
@@ -13,7 +14,11 @@ use inroads_harness::role::Role;
 /// All scenarios, in report order.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(http::Http), Box::new(dns::Dns)]
+    vec![
+        Box::new(http::Http),
+        Box::new(dns::Dns),
+        Box::new(redis_cluster::RedisCluster),
+    ]
 }
 
 /// What is expected of each probe.
@@ -28,7 +33,13 @@ pub fn expected() -> Expectations {
 /// What pods of the workloads run.
 #[must_use]
 pub fn roles() -> Vec<Role> {
-    vec![http::server::ROLE, http::generator::ROLE, echo::ROLE]
+    vec![
+        http::server::ROLE,
+        http::generator::ROLE,
+        echo::ROLE,
+        redis_cluster::form::ROLE,
+        redis_cluster::generator::ROLE,
+    ]
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use anyhow::anyhow;
 use inroads_harness::access::Access;
 use inroads_harness::agent::Repertoire;
+use inroads_harness::cluster::ClusterError;
 use inroads_harness::engine::{Crew, Laptops, new_run_id};
 use inroads_harness::method::{Method, Vantage};
 use inroads_harness::scenario::Target;
@@ -94,9 +95,7 @@ async fn in_cluster(
     let stage = Stage::set(cluster, &arguments.cluster.namespace, id).await?;
     let ended = async {
         progress.step("deploying the scenarios' workloads");
-        for scenario in &repertoire.scenarios {
-            stage.deploy(scenario.manifests()).await?;
-        }
+        deploy_workloads(cluster, &stage, repertoire, progress).await?;
         let laptop = cluster.laptop(&arguments.method.replace(':', "-")).await?;
         let crew = match method {
             Some(method) => Some(connect(cluster, &stage, repertoire, method, progress).await?),
@@ -115,6 +114,26 @@ async fn in_cluster(
     let status = ended?;
     struck?;
     Ok(status)
+}
+
+/// Deploys all scenarios. One whose software cannot be had is told and left out.
+async fn deploy_workloads(
+    cluster: &dyn Cluster,
+    stage: &Stage,
+    repertoire: &Repertoire,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let steps = |step: &str| progress.step(step);
+    for scenario in &repertoire.scenarios {
+        let deploying = stage.deploy_workload(cluster, scenario.manifests(), &steps);
+        match deploying.await {
+            Err(error @ ClusterError::Missing { .. }) => {
+                progress.say(&format!("`{}` is not there: {error}", scenario.id()));
+            }
+            other => drop(other?),
+        }
+    }
+    Ok(())
 }
 
 async fn connect(

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use inroads_harness::causes::in_one_line;
-use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop};
+use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop, Steps, Supply};
 use inroads_harness::kubernetes::{KubernetesError, RUN_LABEL};
 use inroads_harness::run::Component;
+use inroads_harness::software::Software;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
@@ -28,9 +29,6 @@ const READY_LIMIT: Duration = Duration::from_secs(180);
 /// How often they are looked at.
 const READY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Who is told of each step.
-pub type Steps<'a> = &'a (dyn Fn(&str) + Send + Sync);
-
 /// A cluster of real Kubernetes.
 pub struct RealCluster {
     client: kube::Client,
@@ -38,6 +36,8 @@ pub struct RealCluster {
     image: String,
     components: Vec<Component>,
     laptops: Laptops,
+    /// Its nodes, where they are containers of this machine's engine, and images can be loaded into them.
+    nodes: Vec<String>,
     /// What is on this machine's engine because of the run.
     own: Option<Own>,
 }
@@ -195,6 +195,7 @@ impl RealCluster {
             image,
             components,
             laptops: Laptops::Host(why.lines().next().unwrap_or_default().to_owned()),
+            nodes: Vec::new(),
             own: None,
         })
     }
@@ -274,7 +275,32 @@ impl RealCluster {
             facts,
             image,
             components,
+            nodes,
             own: None,
+        })
+    }
+
+    /// Makes an image of software that this machine has, or fetches, and loads it into the nodes.
+    async fn load(
+        &self,
+        own: &Own,
+        software: &'static Software,
+        progress: Steps<'_>,
+    ) -> Result<Supply, ClusterError> {
+        let provided = software.provide(progress).await?;
+        let run = own.ledger.name();
+        let image = program::image_of_software(software, run);
+        progress(&format!(
+            "making an image of {} and loading it into the nodes",
+            software.server
+        ));
+        let label = format!("{RUN_LABEL}={run}");
+        program::build_software(&own.docker, &provided, &image, &label).await?;
+        program::load(&own.docker, &image, &self.nodes).await?;
+        Ok(Supply {
+            image,
+            component: provided.component(),
+            pulled: false,
         })
     }
 
@@ -304,6 +330,20 @@ impl Cluster for RealCluster {
 
     fn image(&self) -> &str {
         &self.image
+    }
+
+    async fn supply(&self, image: &str, progress: Steps<'_>) -> Result<Supply, ClusterError> {
+        let own = self.own.as_ref().filter(|_| !self.nodes.is_empty());
+        let (Some(own), Some(software)) = (own, Software::of_image(image)) else {
+            return Ok(Supply::pulled(image));
+        };
+        match self.load(own, software, progress).await {
+            Err(ClusterError::Missing { what, .. }) => {
+                progress(&format!("{what}; the nodes have to pull `{image}`"));
+                Ok(Supply::pulled(image))
+            }
+            other => other,
+        }
     }
 
     fn components(&self) -> Vec<Component> {

@@ -176,6 +176,14 @@ impl Docker {
         lines(&asked.run("listing images").await.unwrap_or_default())
     }
 
+    /// The names of all images with this label.
+    pub(crate) async fn images_with(&self, label: &str) -> Vec<String> {
+        let filter = format!("label={label}");
+        let format = "{{.Repository}}:{{.Tag}}";
+        let asked = self.command(["images", "--filter", &filter, "--format", format]);
+        lines(&asked.run("listing images").await.unwrap_or_default())
+    }
+
     /// The containers that `filter` selects, running or not, by `format`.
     pub(crate) async fn containers(
         &self,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use inroads_harness::cluster::ClusterError;
+use inroads_harness::kubernetes::RUN_LABEL;
 use inroads_harness::private::{self, birth, using};
 use inroads_harness::role::{Role, RoleError, this_program};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub(crate) struct Ledger {
     pub(crate) network: Option<String>,
     /// The image of this program.
     pub(crate) image: Option<String>,
-    /// Nodes of a cluster that is not ours, which hold the image.
+    /// Nodes of a cluster that is not ours, which hold the images.
     pub(crate) nodes: Vec<String>,
 }
 
@@ -149,7 +150,8 @@ impl Ledger {
     /// The first thing that could not be removed; the rest is tried all the same, and the ledger stays.
     pub(crate) async fn settle(&self, docker: &Docker) -> Result<(), ClusterError> {
         let mut outcome = laptops::remove(docker, &self.name).await;
-        if let Some(image) = &self.image {
+        let images = self.images(docker).await;
+        for image in &images {
             program::unload(docker, image, &self.nodes).await;
         }
         if let Some(cluster) = &self.cluster {
@@ -160,14 +162,26 @@ impl Ledger {
             let remove = docker.command(["network", "rm", network]);
             drop(remove.run("removing a network").await);
         }
-        if let Some(image) = &self.image
-            && docker.has_image(image).await
-        {
+        for image in &images {
             let remove = docker.command(["image", "rm", "--force", image]);
             outcome = outcome.and(remove.run("removing an image").await.map(drop));
         }
         outcome?;
         fs::remove_dir_all(self.folder()).map_err(using(&self.folder()))
+    }
+
+    /// The images that are there because of it: that of this program, and those of software that workloads run.
+    /// All of them carry its name as their label.
+    async fn images(&self, docker: &Docker) -> Vec<String> {
+        let label = format!("{RUN_LABEL}={}", self.name);
+        let mut images = docker.images_with(&label).await;
+        if let Some(image) = &self.image
+            && !images.contains(image)
+            && docker.has_image(image).await
+        {
+            images.push(image.clone());
+        }
+        images
     }
 
     fn folder(&self) -> PathBuf {

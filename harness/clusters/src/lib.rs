@@ -17,7 +17,7 @@ mod tool;
 
 use inroads_harness::role::Role;
 
-pub use cluster::{ContextOptions, RealCluster, Standing, Steps, clean, client, looks_like_a_test};
+pub use cluster::{ContextOptions, RealCluster, Standing, clean, client, looks_like_a_test};
 pub use docker::Docker;
 pub use kind::{KindOptions, local_node_image, version as kind_version};
 pub use program::build as build_image;

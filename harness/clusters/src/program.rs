@@ -1,6 +1,7 @@
 //! An image of this very program, made of its file and the libraries it links to: the same build is on
 //! both ends of every wire, no base image is needed, and nothing is compiled for it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::try_join_all;
 use inroads_harness::cluster::ClusterError;
 use inroads_harness::role::this_program;
+use inroads_harness::software::{Provided, Software};
 use tar::{Builder, EntryType, Header};
 use tokio::process::Command;
 
@@ -41,6 +43,11 @@ pub(crate) fn image_of(run: &str) -> String {
     format!("{REPOSITORY}:{run}")
 }
 
+/// The name of the image of `software`, for a run.
+pub(crate) fn image_of_software(software: &Software, run: &str) -> String {
+    format!("inroads-{}:{run}", software.image)
+}
+
 /// Makes an image of this program in the engine.
 ///
 /// # Errors
@@ -48,24 +55,65 @@ pub(crate) fn image_of(run: &str) -> String {
 pub async fn build(docker: &Docker, image: &str, label: &str) -> Result<(), ClusterError> {
     const DOING: &str = "making an image of this program";
     let program = this_program();
-    let libraries = libraries(&program).await?;
+    let libraries = libraries(&program, &[]).await?;
     let slim = stripped(docker, &program).await;
     let content = slim.as_ref().map_or(program.as_path(), |file| file.path());
-    let archive = archive(content, &libraries).map_err(ClusterError::while_doing(DOING))?;
+    let files = std::iter::once((PathBuf::from(PROGRAM), content.to_path_buf()));
+    let files = files.chain(libraries.into_iter().map(|file| (file.clone(), file)));
+    let archive = archive(files).map_err(ClusterError::while_doing(DOING))?;
     let entrypoint = format!("ENTRYPOINT [\"{PROGRAM}\"]");
+    import(docker, archive, image, label, &entrypoint, DOING).await
+}
+
+/// Makes an image of another maker's software in the engine: its programs, with the libraries that they link to.
+///
+/// # Errors
+/// Where its files cannot be read, or the engine does not take the image.
+pub(crate) async fn build_software(
+    docker: &Docker,
+    provided: &Provided,
+    image: &str,
+    label: &str,
+) -> Result<(), ClusterError> {
+    let doing = format!("making an image of {}", provided.software.server);
+    let (place, own) = (&provided.place, provided.place.libraries());
+    let mut files = BTreeMap::new();
+    for name in provided.software.programs {
+        let Some(program) = place.program(name) else {
+            continue;
+        };
+        for library in libraries(&program, &own).await? {
+            let within = place
+                .folder()
+                .and_then(|top| library.strip_prefix(top).ok());
+            let path = within.map_or_else(|| library.clone(), |path| Path::new("/").join(path));
+            files.insert(path, library);
+        }
+        files.insert(Path::new("/usr/local/bin").join(name), program);
+    }
+    let archive = archive(files.into_iter()).map_err(ClusterError::while_doing(&doing))?;
+    let command = format!("CMD [\"{}\"]", provided.software.server);
+    import(docker, archive, image, label, &command, &doing).await
+}
+
+async fn import(
+    docker: &Docker,
+    archive: File,
+    image: &str,
+    label: &str,
+    start: &str,
+    doing: &str,
+) -> Result<(), ClusterError> {
     let label = format!("LABEL {label}");
+    let path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let changes = [start, &label, path];
+    let changes = changes.iter().flat_map(|change| ["--change", change]);
     docker
-        .command([
-            "import",
-            "--change",
-            &entrypoint,
-            "--change",
-            &label,
-            "-",
-            image,
-        ])
+        .command(["import"])
+        .args(changes)
+        .args(["-", image])
         .input_file(archive)
-        .run(DOING)
+        .run(doing)
         .await
         .map(drop)
 }
@@ -76,13 +124,13 @@ pub(crate) async fn load(
     image: &str,
     nodes: &[String],
 ) -> Result<(), ClusterError> {
-    let failed = || ClusterError::while_doing("saving the image of this program");
+    let failed = || ClusterError::while_doing(format!("saving the image `{image}`"));
     let saved = tempfile::NamedTempFile::new().map_err(failed())?;
     docker
         .command(["save", "--output"])
         .args([saved.path()])
         .args([image])
-        .run("saving the image of this program")
+        .run(&format!("saving the image `{image}`"))
         .await?;
     let path = saved.path();
     let loading = nodes.iter().map(|node| async move {
@@ -99,9 +147,7 @@ pub(crate) async fn load(
             .command(["exec", "--interactive", node])
             .args(import)
             .input_file(file)
-            .run(&format!(
-                "loading the image of this program into node `{node}`"
-            ))
+            .run(&format!("loading the image `{image}` into node `{node}`"))
             .await
     });
     try_join_all(loading).await.map(drop)
@@ -121,19 +167,26 @@ pub(crate) async fn unload(docker: &Docker, image: &str, nodes: &[String]) {
             &name,
         ];
         if let Err(error) = docker.command(remove).run("removing an image").await {
-            tracing::warn!(%error, node, "the image of this program may be left there");
+            tracing::warn!(%error, node, image, "the image may be left there");
         }
     }
 }
 
-/// The libraries that `program` links to, as the loader finds them (ld.so(8), `LD_TRACE_LOADED_OBJECTS`).
-async fn libraries(program: &Path) -> Result<Vec<PathBuf>, ClusterError> {
-    const DOING: &str = "finding the libraries of this program";
-    let output = Command::new(program)
+/// The libraries that `program` links to, as the loader finds them (ld.so(8), `LD_TRACE_LOADED_OBJECTS`): those in
+/// `folders` first.
+async fn libraries(program: &Path, folders: &[PathBuf]) -> Result<Vec<PathBuf>, ClusterError> {
+    let failed =
+        || ClusterError::while_doing(format!("finding the libraries of `{}`", program.display()));
+    let mut command = Command::new(program);
+    if !folders.is_empty() {
+        let path = std::env::join_paths(folders).map_err(failed())?;
+        command.env("LD_LIBRARY_PATH", path);
+    }
+    let output = command
         .env("LD_TRACE_LOADED_OBJECTS", "1")
         .output()
         .await
-        .map_err(ClusterError::while_doing(DOING))?;
+        .map_err(failed())?;
     let mut found = parse_libraries(&String::from_utf8_lossy(&output.stdout));
     let folder = found
         .iter()
@@ -167,7 +220,8 @@ async fn stripped(docker: &Docker, program: &Path) -> Option<tempfile::NamedTemp
     strip.await.ok().map(|_| slim)
 }
 
-fn archive(program: &Path, libraries: &[PathBuf]) -> std::io::Result<File> {
+/// An image's files: each path in it with the file whose content is there.
+fn archive(files: impl Iterator<Item = (PathBuf, PathBuf)>) -> std::io::Result<File> {
     let mut archive = Builder::new(tempfile::tempfile()?);
     for folder in ["tmp/", "run/", "root/", "etc/", "var/", "var/tmp/"] {
         let mode = if folder.ends_with("tmp/") {
@@ -185,9 +239,7 @@ fn archive(program: &Path, libraries: &[PathBuf]) -> std::io::Result<File> {
         let mut header = header(EntryType::Regular, 0o644, text.len() as u64);
         archive.append_data(&mut header, path, text.as_bytes())?;
     }
-    let programs = std::iter::once((PathBuf::from(PROGRAM), program.to_path_buf()));
-    let libraries = libraries.iter().map(|file| (file.clone(), file.clone()));
-    for (path, file) in programs.chain(libraries) {
+    for (path, file) in files {
         let file = File::open(file)?;
         let mut header = header(EntryType::Regular, 0o755, file.metadata()?.len());
         archive.append_data(&mut header, path.strip_prefix("/").unwrap_or(&path), file)?;
@@ -224,7 +276,7 @@ mod tests {
     #[test]
     fn the_archive_holds_the_program_where_the_entrypoint_names_it() {
         let program = std::env::current_exe().unwrap();
-        let file = archive(&program, &[]).unwrap();
+        let file = archive(std::iter::once((PathBuf::from(PROGRAM), program))).unwrap();
         let mut archive = tar::Archive::new(file);
         let names: Vec<String> = archive
             .entries()

@@ -4,9 +4,9 @@
 //! `inroads lab container SPEC` makes the namespaces, starts the program as their first process, passes
 //! SIGTERM on to it, and ends as it ends. When it is killed, the program is killed with it.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
@@ -14,7 +14,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::WaitPidFlag;
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid};
 use serde::{Deserialize, Serialize};
 
 use crate::enter;
@@ -199,8 +199,27 @@ fn become_command(
         .iter()
         .map(|word| CString::new(word.as_bytes()))
         .collect::<Result<Vec<_>, _>>()?;
-    let program = words.first().ok_or("there is no command")?;
-    Ok(nix::unistd::execvpe(program, &words, &environment(spec)?)?)
+    let program = found(words.first().ok_or("there is no command")?, spec)?;
+    Ok(nix::unistd::execve(&program, &words, &environment(spec)?)?)
+}
+
+/// Where the program `name` is: on the PATH of the container, which is not that of this process (`execvpe` would
+/// look there).
+fn found(name: &CStr, spec: &ContainerSpec) -> Result<CString, io::Error> {
+    let name = OsStr::from_bytes(name.to_bytes());
+    let path = spec
+        .environment
+        .iter()
+        .find_map(|(key, value)| (key == "PATH").then_some(value.as_str()));
+    let file = if name.as_bytes().contains(&b'/') {
+        PathBuf::from(name)
+    } else {
+        std::env::split_paths(path.unwrap_or_default())
+            .map(|folder| folder.join(name))
+            .find(|file| nix::unistd::access(file, AccessFlags::X_OK).is_ok() && file.is_file())
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?
+    };
+    Ok(CString::new(file.into_os_string().into_vec())?)
 }
 
 /// The container's environment as `execve` takes it.
@@ -244,8 +263,8 @@ fn become_program(
         .iter()
         .map(|word| CString::new(word.as_str()))
         .collect::<Result<Vec<_>, _>>()?;
-    let program = words.first().ok_or("it has no command")?;
-    Ok(nix::unistd::execvpe(program, &words, &environment(spec)?)?)
+    let program = found(words.first().ok_or("it has no command")?, spec)?;
+    Ok(nix::unistd::execve(&program, &words, &environment(spec)?)?)
 }
 
 /// Gives up every capability but `kept`, for good.
@@ -275,6 +294,35 @@ mod tests {
             drop: owned(drop),
         }
         .resolve()
+    }
+
+    #[test]
+    fn a_program_is_looked_for_on_the_path_of_the_container() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = |path: &std::path::Path| ContainerSpec {
+            command: Vec::new(),
+            environment: vec![("PATH".to_owned(), path.display().to_string())],
+            folder: PathBuf::from("/"),
+            hostname: String::new(),
+            resolver: PathBuf::new(),
+            volumes: Vec::new(),
+            capabilities: Capabilities::default(),
+        };
+        let program = folder.path().join("only-here");
+        std::fs::write(&program, "#!/bin/sh\n").unwrap();
+        assert!(
+            found(c"only-here", &spec(folder.path())).is_err(),
+            "it is not executable"
+        );
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let expected = CString::new(program.as_os_str().as_bytes()).unwrap();
+        assert_eq!(found(c"only-here", &spec(folder.path())).unwrap(), expected);
+        assert!(found(c"only-here", &spec(std::path::Path::new("/bin"))).is_err());
+        assert_eq!(
+            found(c"./x", &spec(folder.path())).unwrap(),
+            c"./x".to_owned()
+        );
     }
 
     #[test]

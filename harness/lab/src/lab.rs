@@ -11,10 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop, Node};
+use inroads_harness::cluster::{
+    Cluster, ClusterError, ClusterKind, Facts, Laptop, Node, Steps, Supply,
+};
 use inroads_harness::kubernetes;
 use inroads_harness::role::this_program;
 use inroads_harness::run::{Component, Provenance};
+use inroads_harness::software::Software;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -164,6 +167,19 @@ impl Cluster for Lab {
 
     fn image(&self) -> &'static str {
         "inroads-agent"
+    }
+
+    async fn supply(&self, image: &str, progress: Steps<'_>) -> Result<Supply, ClusterError> {
+        let software = Software::of_image(image).ok_or_else(|| ClusterError::Missing {
+            what: format!("the lab has nothing for the image `{image}`"),
+            hint: "use `--cluster kind`, or a cluster that can pull it".to_owned(),
+        })?;
+        let provided = software.provide(progress).await?;
+        Ok(Supply {
+            image: image.to_owned(),
+            component: provided.component(),
+            pulled: false,
+        })
     }
 
     fn components(&self) -> Vec<Component> {

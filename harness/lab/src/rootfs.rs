@@ -121,7 +121,7 @@ pub(crate) fn become_node(folder: &Path) -> Result<(), FileError> {
 }
 
 /// What a container finds at a path of its own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Volume {
     /// The folder or file outside.
     pub(crate) source: PathBuf,

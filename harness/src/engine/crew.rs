@@ -7,7 +7,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use super::fleet::Fleet;
 use super::seat::{Prepared, Seat, Way};
-use crate::access::{Access, Effort};
+use crate::access::Access;
 use crate::agent::{AgentError, Usage};
 use crate::clock::Instant;
 use crate::cluster::Cluster;
@@ -122,12 +122,6 @@ impl Crew {
     #[must_use]
     pub fn access(&self) -> Access {
         self.seats[0].access()
-    }
-
-    /// The effort of [`access`](Self::access).
-    #[must_use]
-    pub fn effort(&self) -> Effort {
-        self.access().effort()
     }
 
     /// Asks one probe, on the first laptop.

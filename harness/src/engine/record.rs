@@ -10,8 +10,10 @@ use crate::ids::MethodId;
 use crate::method::{Interruptions, Method};
 use crate::probe;
 use crate::run::{
-    Claim, INTERRUPTED, MethodInfo, Run, RunInfo, SCHEMA_VERSION, ScenarioInfo, Status, Warning,
+    Claim, Component, INTERRUPTED, MethodInfo, ProbeResult, Run, RunInfo, SCHEMA_VERSION,
+    ScenarioInfo, Status, Warning,
 };
+use crate::scenario::Scenario;
 
 /// A result and where it is saved.
 pub(super) struct Record {
@@ -92,9 +94,13 @@ impl Record {
         {
             info.setup_ms = Some(crew.setup.as_secs_f64() * 1e3);
         }
-        // Two methods may have one program in common.
+        self.includes(&crew.components);
+    }
+
+    /// Takes in what a method or a workload consists of. Two of them may have one program in common.
+    pub(super) fn includes(&mut self, found: &[Component]) {
         let components = &mut self.run.environment.components;
-        for component in &crew.components {
+        for component in found {
             if !components.contains(component) {
                 components.push(component.clone());
             }
@@ -134,13 +140,22 @@ impl Record {
         }
     }
 
-    /// Takes in that a method could not be connected: none of its probes counts as a pass.
-    pub(super) fn absent(&mut self, method: &dyn Method, engine: &Engine<'_>, reason: &str) {
-        let scenarios = engine.scenarios();
-        let asked = scenarios.iter().flat_map(|it| engine.probes_of(*it));
-        for asked in asked {
+    /// Takes in that probes of these scenarios cannot be asked through a method: none counts as a pass.
+    pub(super) fn absent(
+        &mut self,
+        engine: &Engine<'_>,
+        method: &dyn Method,
+        scenarios: &[&dyn Scenario],
+        reason: &str,
+    ) {
+        let id = method.id();
+        for asked in scenarios.iter().flat_map(|it| engine.probes_of(*it)) {
+            let told = |it: &ProbeResult| it.id == asked.id && it.method == id;
+            if self.run.probes.iter().any(told) {
+                continue;
+            }
             let mut result = probe::not_run(asked, method, reason);
-            result.foreseen = engine.repertoire.expected.of(asked.id, &method.id());
+            result.foreseen = engine.repertoire.expected.of(asked.id, &id);
             self.run.probes.push(result);
         }
     }

@@ -24,7 +24,7 @@ type Rates = BTreeMap<&'static str, f64>;
 pub(super) async fn measure(
     engine: &Engine<'_>,
     stage: &Stage,
-    crews: &mut [Crew],
+    (crews, scenarios): (&mut [Crew], &[&dyn Scenario]),
     workload: &Workload,
     record: &mut Record,
     progress: &mut Progress<'_>,
@@ -32,7 +32,7 @@ pub(super) async fn measure(
     engine
         .observer
         .on(&Event::Phase("finding the rate that every method carries"));
-    let rates = calibrate(engine, crews, workload, record, progress).await;
+    let rates = calibrate(engine, (crews, scenarios), workload, record, progress).await;
     let mut whole = true;
     for block in 0..engine.plan.profile.blocks {
         engine.observer.on(&Event::Phase(&format!(
@@ -44,7 +44,7 @@ pub(super) async fn measure(
             let Some(crew) = crews.iter_mut().find(|crew| crew.method == method) else {
                 continue;
             };
-            for scenario in engine.scenarios() {
+            for &scenario in scenarios {
                 let mut cell = Cell {
                     engine,
                     stage,
@@ -68,7 +68,7 @@ pub(super) async fn measure(
 /// Finds each scenario's common rate: a share of what the weakest method carried in a closed loop.
 async fn calibrate(
     engine: &Engine<'_>,
-    crews: &mut [Crew],
+    (crews, scenarios): (&mut [Crew], &[&dyn Scenario]),
     workload: &Workload,
     record: &mut Record,
     progress: &mut Progress<'_>,
@@ -78,7 +78,7 @@ async fn calibrate(
     // Each laptop's generator carries its own part of the rate.
     #[expect(clippy::cast_precision_loss, reason = "there are few laptops")]
     let most = profile.most_requests_per_s * engine.laptops_each() as f64;
-    for scenario in engine.scenarios() {
+    for &scenario in scenarios {
         let Some(load) = scenario
             .loads()
             .iter()
@@ -260,7 +260,7 @@ impl Cell<'_, '_> {
                 metric: reading.metric,
                 unit: reading.unit,
                 block: self.block,
-                access: crew.effort(),
+                access: self.scenario.effort(&crew.access()),
                 count: reading.count,
                 value: reading.value,
                 p50: reading.p50,

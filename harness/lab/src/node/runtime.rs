@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use inroads_harness::software::{Software, image_base};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt as _;
 use nlink::netlink::namespace::Netns;
@@ -12,7 +13,10 @@ use tokio::process::Child;
 use super::config::{ConfigError, Resolver, expand};
 use super::container_log::ContainerLog;
 use crate::container::{Capabilities, ContainerSpec};
-use crate::rootfs::PROGRAM;
+use crate::rootfs::{PROGRAM, Volume};
+
+/// Where containers find software that was unpacked for them.
+const SOFTWARE: &str = "/software";
 
 /// What an image stands for here: there is no registry, so a name leads to a program of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,30 +25,63 @@ pub(crate) struct Image {
     pub(crate) entrypoint: Vec<String>,
     /// The arguments where the container gives none.
     pub(crate) default_arguments: Vec<String>,
+    /// The folder that comes first in the container's PATH, as the container sees it.
+    pub(crate) programs: Option<PathBuf>,
+    /// What of this machine is in the container beside the machine's own programs.
+    pub(crate) content: Option<Volume>,
 }
 
 impl Image {
-    /// The image of this name, whatever its registry and tag.
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        let path = name.split_once('@').map_or(name, |(path, _digest)| path);
-        let last = path.rsplit('/').next().unwrap_or(path);
+    /// The image of this name, whatever its registry and tag. Software that the machine has not is found where
+    /// the controller has put it.
+    pub(crate) fn find(name: &str) -> Result<Self, StartError> {
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-        match last.split_once(':').map_or(last, |(base, _tag)| base) {
-            "inroads-agent" => Some(Self {
-                entrypoint: words(&[PROGRAM]),
-                default_arguments: Vec::new(),
-            }),
-            "host" => Some(Self {
-                entrypoint: Vec::new(),
-                default_arguments: words(&["/bin/sh"]),
-            }),
-            _ => None,
+        let own = |entrypoint: &[&str], default_arguments: &[&str]| Self {
+            entrypoint: words(entrypoint),
+            default_arguments: words(default_arguments),
+            programs: None,
+            content: None,
+        };
+        match image_base(name) {
+            "inroads-agent" => return Ok(own(&[PROGRAM], &[])),
+            "host" => return Ok(own(&[], &["/bin/sh"])),
+            _ => {}
+        }
+        let software =
+            Software::of_image(name).ok_or_else(|| StartError::NoImage(name.to_owned()))?;
+        let image = own(&[], &[software.server]);
+        match software.place() {
+            None => Err(StartError::NoSoftware(software.server)),
+            Some(place) => {
+                let target = Path::new(SOFTWARE).join(software.image);
+                Ok(Self {
+                    programs: Some(place.bin_where_bound(&target)),
+                    content: place.folder().map(|source| Volume {
+                        source: source.to_owned(),
+                        target,
+                        read_only: true,
+                    }),
+                    ..image
+                })
+            }
+        }
+    }
+
+    /// Adds to a container's environment what the image brings.
+    fn complete(&self, environment: &mut [(String, String)]) {
+        let Some(programs) = &self.programs else {
+            return;
+        };
+        for (name, value) in environment {
+            if name == "PATH" {
+                *value = format!("{}:{value}", programs.display());
+            }
         }
     }
 
     /// The images there are, for error messages.
-    pub(crate) const KNOWN: &str =
-        "`inroads-agent` (this program) and `host` (this machine's own programs)";
+    pub(crate) const KNOWN: &str = "`inroads-agent` (this program), `host` (this machine's own programs) and \
+                                    those of servers that it can fetch, such as `redis`";
 }
 
 /// A container could not be started; the variant names the reason that its status shows.
@@ -52,6 +89,10 @@ impl Image {
 pub(crate) enum StartError {
     #[error("the lab has no image \"{0}\": it has {known}", known = Image::KNOWN)]
     NoImage(String),
+    #[error(
+        "this machine has no `{0}` yet: a run of the scenario that needs it fetches it, or install it"
+    )]
+    NoSoftware(&'static str),
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("starting the container's process: {0}")]
@@ -62,7 +103,7 @@ impl StartError {
     /// As kubelets name it.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::NoImage(_) => "ErrImagePull",
+            Self::NoImage(_) | Self::NoSoftware(_) => "ErrImagePull",
             Self::Config(_) => "CreateContainerConfigError",
             Self::Process(_) => "CreateContainerError",
         }
@@ -115,13 +156,16 @@ async fn describe(
     container: &Container,
 ) -> Result<ContainerSpec, StartError> {
     let name = container.image.clone().unwrap_or_default();
-    let image = Image::find(&name).ok_or(StartError::NoImage(name))?;
-    let environment = resolver.environment(container).await?;
+    let image = Image::find(&name)?;
+    let mut environment = resolver.environment(container).await?;
+    image.complete(&mut environment);
+    let mut volumes = resolver.volumes(container).await?;
+    volumes.extend(image.content.clone());
     let pod_spec = resolver.pod.spec.as_ref();
     let hostname = pod_spec.and_then(|spec| spec.hostname.clone());
     Ok(ContainerSpec {
         command: command_of(container, &image, &environment),
-        volumes: resolver.volumes(container).await?,
+        volumes,
         environment,
         folder: container
             .working_dir
@@ -187,16 +231,32 @@ mod tests {
 
     #[test]
     fn an_image_is_found_whatever_its_registry_tag_and_digest() {
-        let agent = Image::find("inroads-agent");
-        assert!(agent.is_some());
+        let agent = Image::find("inroads-agent").unwrap();
         for name in [
             "inroads-agent:dev",
             "localhost:5000/x/inroads-agent:1",
             "inroads-agent@sha256:00",
         ] {
-            assert_eq!(Image::find(name), agent, "{name}");
+            assert_eq!(Image::find(name).unwrap(), agent, "{name}");
         }
-        assert_eq!(Image::find("nginx"), None);
+        let unknown = Image::find("nginx").unwrap_err();
+        assert_eq!(unknown.reason(), "ErrImagePull");
+        assert!(unknown.to_string().contains("\"nginx\""), "{unknown}");
+    }
+
+    #[test]
+    fn the_programs_of_an_image_come_first_on_its_path() {
+        let image = Image {
+            programs: Some(PathBuf::from("/software/redis/bin")),
+            ..Image::find("host").unwrap()
+        };
+        let mut environment = [
+            ("HOME".to_owned(), "/root".to_owned()),
+            ("PATH".to_owned(), "/usr/bin:/bin".to_owned()),
+        ];
+        image.complete(&mut environment);
+        assert_eq!(environment[1].1, "/software/redis/bin:/usr/bin:/bin");
+        assert_eq!(environment[0].1, "/root");
     }
 
     #[test]
