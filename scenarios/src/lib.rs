@@ -3,6 +3,7 @@
 mod dns;
 mod echo;
 mod http;
+mod mongo;
 
 use inroads_harness::Scenario;
 use inroads_harness::role::Role;
@@ -10,11 +11,20 @@ use inroads_harness::role::Role;
 /// All scenarios, in report order.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Scenario>> {
-    vec![Box::new(http::Http), Box::new(dns::Dns)]
+    vec![
+        Box::new(http::Http),
+        Box::new(mongo::MongoReplicaSet),
+        Box::new(dns::Dns),
+    ]
 }
 
 /// What pods of the workloads run.
 #[must_use]
 pub fn roles() -> Vec<Role> {
-    vec![http::server::ROLE, http::generator::ROLE, echo::ROLE]
+    vec![
+        http::server::ROLE,
+        http::generator::ROLE,
+        echo::ROLE,
+        mongo::member::ROLE,
+    ]
 }

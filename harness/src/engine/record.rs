@@ -34,7 +34,7 @@ impl Record {
         repertoire: &Repertoire,
         file: &Path,
     ) -> Result<Self, EngineError> {
-        let environment = machine::environment(cluster);
+        let mut environment = machine::environment(cluster);
         let mut warnings = Vec::new();
         if environment.build_profile != "optimised" {
             warnings.push(Warning {
@@ -53,6 +53,11 @@ impl Record {
             .scenarios
             .iter()
             .filter_map(|id| repertoire.scenario(id));
+        for component in scenarios.clone().flat_map(Scenario::components) {
+            if !environment.components.contains(&component) {
+                environment.components.push(component);
+            }
+        }
         let run = Run {
             schema_version: SCHEMA_VERSION,
             run: RunInfo {
