@@ -18,8 +18,9 @@ use mongodb::{ServerType, error::Error};
 
 use super::{MEMBERS, PORT, SERVICE, SET};
 
-/// How long the driver looks for a server: its own default is 30 s, longer than one attempt may take.
-pub(super) const SELECTION_LIMIT: Duration = Duration::from_secs(5);
+/// How long the driver looks for a server: its own default is 30 s, longer than one attempt may take. Where it can
+/// be found at all it is within milliseconds.
+pub(super) const SELECTION_LIMIT: Duration = Duration::from_secs(2);
 
 /// Longest time for a client to end.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -132,10 +133,12 @@ pub(super) async fn end(client: Client) {
     drop(tokio::time::timeout(END_LIMIT, client.shutdown().immediate(true)).await);
 }
 
-/// What the driver says, without its labels and its backtrace.
+/// What the driver says, without the topology that it adds: [`Seen::trouble`] tells that.
 pub(super) fn in_short(error: &Error) -> String {
     let text = error.kind.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
+    let text = text.lines().next().unwrap_or_default();
+    let (text, _) = text.split_once(" Topology:").unwrap_or((text, ""));
+    text.trim_end_matches('.').to_owned()
 }
 
 pub(super) fn op_error(error: Error) -> OpError {
@@ -211,7 +214,7 @@ impl Seen {
     /// What went wrong, for the evidence: whom the driver was told of and could not reach.
     pub(super) fn trouble(&self) -> String {
         let told = self.told();
-        let names: Vec<&str> = told.addresses.iter().map(String::as_str).collect();
+        let names: Vec<&str> = told.addresses.iter().map(|name| short(name)).collect();
         let mut text = format!("told of {}", names.join(", "));
         if let Some((address, why)) = told.unreachable.iter().next_back() {
             let more = told.unreachable.len();

@@ -27,8 +27,11 @@ const STOOD_DOWN: i32 = 3;
 /// How long secondaries have to catch up, in seconds; it must be shorter.
 const CATCH_UP: i32 = 2;
 
-/// Longest time until the client has followed.
+/// Longest time until a client of the set has followed.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(8);
+
+/// The same for a client of one server, which has nobody to follow.
+const DIRECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// How soon a write is tried again that failed.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -55,8 +58,13 @@ pub(super) async fn step_down(
     seen.watch(&mut options);
     let client = Client::with_options(options).map_err(op_error)?;
     let collection = own_collection(&client, "step-down");
-    let tried = follow(&client, &collection, &seen).await;
-    drop(timeout(FOLLOW_LIMIT, collection.drop()).await);
+    let limit = match mode {
+        Mode::Set => FOLLOW_LIMIT,
+        Mode::Direct => DIRECT_LIMIT,
+    };
+    let tried = follow(&client, &collection, &seen, limit).await;
+    // Through a server that is primary no longer it cannot be dropped, and goes with the workload.
+    drop(timeout(DIRECT_LIMIT, collection.drop()).await);
     let expected = "another member takes the client's writes, and has all that were acknowledged";
     let attempt = match tried {
         Ok(text) => Attempt::pass(expected, format!("{text} (with {changed})")),
@@ -73,6 +81,7 @@ async fn follow(
     client: &Client,
     collection: &Collection<Document>,
     seen: &Seen,
+    limit: Duration,
 ) -> Result<String, String> {
     let mut written = Written {
         acknowledged: BTreeSet::new(),
@@ -99,14 +108,14 @@ async fn follow(
             .map_err(|error| format!("ordering the step-down: {}", in_short(&error)))
     };
     let writing = go_on(collection, &mut written, seen, &before);
-    let (stepped, followed) = tokio::join!(ordered, timeout(FOLLOW_LIMIT, writing));
+    let (stepped, followed) = tokio::join!(ordered, timeout(limit, writing));
     let stepped = stepped?;
     let resumed = followed.map_err(|_elapsed| {
         let why = written.first_error.clone().unwrap_or_default();
         format!(
             "{} stepped down, and no write succeeded at another member within {} s: {why}",
             short(&before),
-            FOLLOW_LIMIT.as_secs()
+            limit.as_secs()
         )
     })?;
     let lost = lost(collection, &written.acknowledged).await?;

@@ -134,9 +134,9 @@ async fn the_usual_commands_do_what_they_say() {
     assert_eq!(ids, [248, 247]);
     let twice = things.insert_one(doc! { "_id": 1 }).await.unwrap_err();
     assert!(twice.to_string().contains("E11000"), "{twice}");
-    let names = connected.client.database("test").list_collection_names();
-    assert_eq!(names.await.unwrap(), ["things"]);
-    connected.client.database("test").drop().await.unwrap();
+    let database = connected.client.database("test");
+    assert_eq!(database.list_collection_names().await.unwrap(), ["things"]);
+    database.drop().await.unwrap();
     assert_eq!(things.count_documents(doc! {}).await.unwrap(), 0);
 }
 
