@@ -27,10 +27,10 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::event::{Event, Observer};
 use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
-use crate::method::{Method, MethodError, Vantage};
+use crate::method::{Interruptions, Method, MethodError, Vantage};
 use crate::plan::Plan;
 use crate::probe::Probe;
-use crate::run::{LEFT_BEHIND, Run, Status, Verdict, Warning};
+use crate::run::{LEFT_BEHIND, ProbeResult, Run, Status, Verdict, Warning};
 use crate::scenario::{Scenario, Target, Workload};
 use crate::stage::Stage;
 use crate::{clock, probe};
@@ -50,6 +50,11 @@ const PROBES: Duration = Duration::from_secs(6);
 /// Why probes are not asked on laptops that are pods of the cluster.
 const LAPTOPS_INSIDE: &str =
     "the laptops are pods of the cluster that is measured, where every address works unmodified";
+/// The answers through one method, and what ended by itself during which probe.
+type Asked = (
+    Vec<ProbeResult>,
+    Vec<(MethodId, &'static str, Interruptions)>,
+);
 
 /// A run could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -281,7 +286,8 @@ impl Engine<'_> {
         reason
     }
 
-    /// Asks every probe through every method, methods at the same time: nothing is measured meanwhile.
+    /// Asks every probe through every method. Methods are asked at the same time, since nothing is measured
+    /// meanwhile; but what disturbs a workload is asked afterwards, by one method after the other.
     async fn ask_probes(
         &self,
         crews: &mut [Crew],
@@ -289,46 +295,67 @@ impl Engine<'_> {
         workload: &Workload,
         record: &mut Record,
     ) {
-        let asking = crews.iter_mut().map(|crew| async move {
-            let (mut results, mut interruptions) = (Vec::new(), Vec::new());
-            let method = self.repertoire.method(&crew.method);
-            let Some(method) = method.filter(|method| self.can_be_asked(*method)) else {
-                return (results, interruptions);
-            };
-            for &scenario in scenarios {
-                for asked in self.probes_of(scenario) {
-                    let result = crew.probe(scenario, asked, workload).await;
-                    let mut result = result.unwrap_or_else(|error| {
-                        probe::not_run(asked, method, &in_one_line(&error))
-                    });
-                    result.foreseen = self.repertoire.expected.of(asked.id, &crew.method);
-                    self.observer.on(&Event::Probed(&result));
-                    results.push(result);
-                    // The next probe must not pay for what this one has broken.
-                    if let Ok(Some(found)) = crew.interruptions().await {
-                        interruptions.push((crew.method.clone(), asked.id, found));
-                    }
+        let (mut alone, mut together) = (Vec::new(), Vec::new());
+        for &scenario in scenarios {
+            for probe in self.probes_of(scenario) {
+                let list = if scenario.disturbs(probe) {
+                    &mut alone
+                } else {
+                    &mut together
+                };
+                list.push((scenario, probe));
+            }
+        }
+        let asking = crews
+            .iter_mut()
+            .map(|crew| self.ask_in_turn(crew, &together, workload));
+        let mut asked = join_all(asking).await;
+        for question in &alone {
+            for crew in &mut *crews {
+                let question = std::slice::from_ref(question);
+                asked.push(self.ask_in_turn(crew, question, workload).await);
+            }
+        }
+        for (results, interruptions) in asked {
+            for (method, during, found) in interruptions {
+                record.interrupted(&method, during, found);
+            }
+            for result in results {
+                if result.verdict == Verdict::NotRun {
+                    let text = format!("`{}` through `{}` was not asked", result.id, result.method);
+                    let remedy = "the reason stands beside the probe";
+                    self.warn(record, "probe-not-run", text, remedy);
                 }
+                record.run.probes.push(result);
             }
-            (results, interruptions)
-        });
-        let asked = join_all(asking).await;
-        let (results, interruptions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
-        for (method, during, found) in interruptions.into_iter().flatten() {
-            record.interrupted(&method, during, found);
         }
-        for result in results.into_iter().flatten() {
-            if result.verdict == Verdict::NotRun {
-                let text = format!("`{}` through `{}` was not asked", result.id, result.method);
-                self.warn(
-                    record,
-                    "probe-not-run",
-                    text,
-                    "the reason stands beside the probe",
-                );
+    }
+
+    /// Asks one probe after the other through one method.
+    async fn ask_in_turn(
+        &self,
+        crew: &mut Crew,
+        questions: &[(&dyn Scenario, &'static Probe)],
+        workload: &Workload,
+    ) -> Asked {
+        let (mut results, mut interruptions) = (Vec::new(), Vec::new());
+        let method = self.repertoire.method(&crew.method);
+        let Some(method) = method.filter(|method| self.can_be_asked(*method)) else {
+            return (results, interruptions);
+        };
+        for (scenario, probe) in questions {
+            let result = crew.probe(*scenario, probe, workload).await;
+            let mut result =
+                result.unwrap_or_else(|error| probe::not_run(probe, method, &in_one_line(&error)));
+            result.foreseen = self.repertoire.expected.of(probe.id, &crew.method);
+            self.observer.on(&Event::Probed(&result));
+            results.push(result);
+            // The next probe must not pay for what this one has broken.
+            if let Ok(Some(found)) = crew.interruptions().await {
+                interruptions.push((crew.method.clone(), probe.id, found));
             }
-            record.run.probes.push(result);
         }
+        (results, interruptions)
     }
 
     /// Whether an answer would say anything of the method: a laptop that is a pod of the cluster is in it already.

@@ -12,6 +12,7 @@ use crate::dial::Dialer;
 use crate::measure::{Reading, WarmUp};
 use crate::method::{Capability, Manifest};
 use crate::probe::{Attempt, Probe};
+use crate::run::Component;
 
 /// A workload, the probes that ask about it, and the loads that measure it.
 ///
@@ -31,11 +32,22 @@ pub trait Scenario: Send + Sync {
     /// Its workload: plain manifests, by file name.
     fn manifests(&self) -> &'static [Manifest];
 
+    /// What of its workload stands in the results, with its provenance, for the report.
+    fn components(&self) -> Vec<Component> {
+        Vec::new()
+    }
+
     /// The addresses its clients use: what a method that must be told in advance is told.
     fn targets(&self, workload: &Workload) -> Vec<Target>;
 
     /// The questions it asks.
     fn probes(&self) -> &'static [Probe];
+
+    /// Whether asking `probe` disturbs the workload for others, so that one method after the other must be
+    /// asked, after all that can be asked at once.
+    fn disturbs(&self, _probe: &Probe) -> bool {
+        false
+    }
 
     /// One attempt at the probe `id` through one access. The caller limits its time.
     async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt;

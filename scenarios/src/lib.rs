@@ -4,6 +4,7 @@ mod claims;
 mod dns;
 mod echo;
 mod http;
+mod mongo;
 mod redis_cluster;
 
 pub use claims::claims;
@@ -16,8 +17,9 @@ use inroads_harness::role::Role;
 pub fn all() -> Vec<Box<dyn Scenario>> {
     vec![
         Box::new(http::Http),
-        Box::new(dns::Dns),
         Box::new(redis_cluster::RedisCluster),
+        Box::new(mongo::MongoReplicaSet),
+        Box::new(dns::Dns),
     ]
 }
 
@@ -39,6 +41,7 @@ pub fn roles() -> Vec<Role> {
         echo::ROLE,
         redis_cluster::form::ROLE,
         redis_cluster::generator::ROLE,
+        mongo::member::ROLE,
     ]
 }
 

@@ -101,6 +101,7 @@ fn check_measurements(run: &Value) {
     for method in METHODS {
         for (scenario, metrics) in [
             ("http", &["latency", "requests", "download", "upload"][..]),
+            ("mongo-replica-set", &["latency", "finds", "inserts"][..]),
             ("dns", &["latency", "lookups"][..]),
         ] {
             for metric in metrics {

@@ -18,6 +18,7 @@ mod kind;
 mod kubectl;
 mod machine;
 mod many;
+mod mongo;
 mod peers;
 mod program;
 mod shell;

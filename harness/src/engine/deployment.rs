@@ -50,6 +50,7 @@ impl Engine<'_> {
             match deployed {
                 Ok(components) => {
                     record.includes(&components);
+                    record.includes(&scenario.components());
                     scenarios.push(scenario);
                 }
                 Err(error) => {
