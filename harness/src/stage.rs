@@ -24,6 +24,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The image that manifest files name for this very program.
 const MANIFEST_IMAGE: &str = "inroads-agent";
 
+/// The cluster's domain, as names in manifest files end with it.
+const MANIFEST_DOMAIN: &str = "cluster.local";
+
 /// Where a run works in a cluster.
 #[derive(Clone)]
 pub struct Stage {
@@ -60,8 +63,8 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Applies manifests as they are, but for the namespace and the image, and waits until what they
-    /// describe is ready.
+    /// Applies manifests as they are, but for the namespace, the image and the cluster's domain, and waits
+    /// until what they describe is ready.
     ///
     /// # Errors
     /// Where the API refuses an object or a workload does not become ready in time.
@@ -70,7 +73,7 @@ impl Stage {
         let mut objects = Vec::new();
         for manifest in manifests {
             for mut object in documents(manifest.file, manifest.yaml)? {
-                self.place_image(&mut object);
+                self.place(&mut object);
                 applier.apply(object.clone()).await?;
                 objects.push(object);
             }
@@ -116,6 +119,7 @@ impl Stage {
                 .filter_map(|service| service_facts(service, &pods))
                 .collect(),
             pods: pods.iter().filter_map(pod_facts).collect(),
+            office: self.facts.office.clone(),
         })
     }
 
@@ -141,18 +145,25 @@ impl Stage {
         Applier::new(self.client.clone(), &self.namespace, &self.run)
     }
 
-    fn place_image(&self, object: &mut Value) {
+    /// Puts this cluster's image and domain where a manifest has the ones that it is written with.
+    fn place(&self, object: &mut Value) {
         match object {
             Value::Object(fields) => {
                 for (key, value) in fields {
-                    if key == "image" && value == MANIFEST_IMAGE {
-                        *value = Value::from(self.image.as_str());
-                    } else {
-                        self.place_image(value);
+                    match (key.as_str(), value.as_str()) {
+                        ("image", Some(MANIFEST_IMAGE)) => {
+                            *value = Value::from(self.image.as_str());
+                        }
+                        ("externalName", Some(name)) => {
+                            if let Some(name) = name.strip_suffix(MANIFEST_DOMAIN) {
+                                *value = Value::from(format!("{name}{}", self.facts.domain));
+                            }
+                        }
+                        _ => self.place(value),
                     }
                 }
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.place_image(item)),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.place(item)),
             _ => {}
         }
     }
@@ -184,6 +195,7 @@ fn service_facts(service: &Service, pods: &[Pod]) -> Option<(String, ServiceFact
                 .filter(|pod| is_ready(pod))
                 .filter_map(|pod| pod.metadata.name.clone())
                 .collect(),
+            external_name: spec.external_name.clone(),
         },
     ))
 }

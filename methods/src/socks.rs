@@ -75,6 +75,9 @@ impl Method for Socks {
     fn limit(&self, capability: Capability) -> &'static str {
         match capability {
             Capability::Icmp => "SOCKS5 carries TCP and UDP only (RFC 1928 §4)",
+            Capability::Resolver => {
+                "the proxy resolves names (RFC 1928 §5): the laptop's own resolver knows nothing of them"
+            }
             _ => "SOCKS5 carries it",
         }
     }
