@@ -3,6 +3,7 @@
 mod dns;
 mod echo;
 mod http;
+mod ping;
 
 use inroads_harness::Scenario;
 use inroads_harness::role::Role;
@@ -16,5 +17,10 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
 /// What pods of the workloads run.
 #[must_use]
 pub fn roles() -> Vec<Role> {
-    vec![http::server::ROLE, http::generator::ROLE, echo::ROLE]
+    vec![
+        http::server::ROLE,
+        http::generator::ROLE,
+        http::tls::ROLE,
+        echo::ROLE,
+    ]
 }
