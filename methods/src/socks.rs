@@ -1,6 +1,7 @@
 //! `socks`: a SOCKS5 server in a pod, behind a port of its node; clients on the laptop are told its URL.
 
 mod associations;
+mod names;
 pub(crate) mod server;
 
 use std::net::{IpAddr, SocketAddr};
