@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use inroads_harness::causes::in_one_line;
-use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop};
+use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop, Office};
 use inroads_harness::kubernetes::{KubernetesError, RUN_LABEL};
 use inroads_harness::run::Component;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -252,8 +252,14 @@ impl RealCluster {
                 None
             };
             let api_server = api_server.unwrap_or_else(|| context.server.clone());
-            let (facts, components) =
+            let (mut facts, components) =
                 facts::discover(&context.client, kind, &api_server, &context.ca).await?;
+            // The engine's resolver, which has the containers' names, is the office's here. It keeps no log.
+            facts.office = facts.nodes.first().map(|node| Office {
+                name: node.name.clone(),
+                address: node.address,
+                log: None,
+            });
             let network = network_of(docker, nodes.first()).await?;
             Ok((image, facts, components, network))
         };

@@ -1,5 +1,6 @@
 //! What the `http` scenario asks: are addresses reached, and is it really the wire?
 
+mod datagrams;
 mod icmp;
 mod reach;
 mod secure;
@@ -47,6 +48,12 @@ pub(super) const ALL: &[Probe] = &[
         "a datagram comes back from a Service, and none from a closed port",
         &[Capability::Udp],
     ),
+    Probe {
+        id: "fidelity/udp-sizes",
+        asks: "datagrams of 512, 1232, 1472 and 8192 bytes come back",
+        level: Level::Should,
+        needs: &[Capability::Udp],
+    },
     must(
         "fidelity/icmp-live",
         "every pod answers a ping",
@@ -129,7 +136,8 @@ pub(super) async fn attempt(id: &str, dialer: &Dialer, workload: &Workload) -> A
         "reach/cluster-ip" => reach::cluster_ip(dialer, workload).await,
         "reach/spread" => reach::spread(dialer, workload).await,
         "reach/no-endpoints" => reach::no_endpoints(dialer, workload).await,
-        "fidelity/udp-echo" => wire::udp_echo(dialer, workload).await,
+        "fidelity/udp-echo" => datagrams::udp_echo(dialer, workload).await,
+        "fidelity/udp-sizes" => datagrams::udp_sizes(dialer, workload).await,
         "fidelity/icmp-live" => icmp::live(dialer, workload).await,
         "fidelity/icmp-honest" => icmp::honest(dialer, workload).await,
         "fidelity/refused" => wire::refused(dialer, workload).await,

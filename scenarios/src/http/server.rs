@@ -90,7 +90,8 @@ pub(crate) async fn serve(listener: TcpListener) {
 pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     // Without a date, answers are equal byte for byte.
-    server.http1().auto_date_header(false).pipeline_flush(true);
+    // Not `pipeline_flush`: with it, hyper takes a body in as fast as it is made, however slow the client reads.
+    server.http1().auto_date_header(false);
     server
         .http2()
         .auto_date_header(false)

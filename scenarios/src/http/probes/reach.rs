@@ -75,6 +75,10 @@ pub(super) async fn spread(dialer: &Dialer, workload: &Workload) -> Attempt {
     if pods.len() < 2 {
         return Attempt::fail("two pods behind the Service", format!("there are {pods:?}"));
     }
+    // One by itself, which fails sooner than many do where there is no way at all.
+    if let Err(error) = asked_name(dialer, &host, port).await {
+        return Attempt::fail(expected, error);
+    }
     let mut reached: BTreeMap<String, usize> = BTreeMap::new();
     for _ in 0..CONNECTIONS / AT_ONCE {
         let asked = (0..AT_ONCE).map(|_| asked_name(dialer, &host, port));

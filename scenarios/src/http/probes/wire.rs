@@ -1,4 +1,4 @@
-//! Whether what a client sees of one connection is what the wire would show: datagrams, refusals, ends, and that
+//! Whether what a client sees of a connection is what the wire would show: refusals, ends, resets, and that
 //! connections do not share their fates.
 
 use std::io;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::super::{CLOSED_PORT, ECHO_PORT};
-use super::{ANSWER_LIMIT, endpoints, service_address};
+use super::{ANSWER_LIMIT, endpoints};
 
 /// How soon a refusal must come.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -24,62 +24,6 @@ const WAITS_MS: [u64; 3] = [0, 500, 2000];
 
 /// Connections that must outlive the failures of others.
 const BYSTANDERS: usize = 5;
-
-/// How often a datagram is sent until one comes back.
-const TRIES: usize = 3;
-
-/// Longest wait for each.
-const DATAGRAM_WAIT: Duration = Duration::from_millis(500);
-
-/// A datagram goes to the Service's echo server and comes back the same; one to a port where nobody listens
-/// does not.
-pub(super) async fn udp_echo(dialer: &Dialer, workload: &Workload) -> Attempt {
-    let (host, port) = match service_address(workload, "echo-udp") {
-        Ok(address) => address,
-        Err(error) => return Attempt::fail("the workload", error),
-    };
-    let pods = endpoints(workload);
-    let Some((_, pod)) = pods.first() else {
-        return Attempt::fail("the workload", "it has no pods");
-    };
-    let expected =
-        format!("a datagram to {host}:{port} comes back the same, and none from a closed port");
-    let came = match echoed(dialer, &host, port).await {
-        Ok(came) => came,
-        Err(error) => return Attempt::fail(expected, error),
-    };
-    match echoed(dialer, &pod.ip.to_string(), CLOSED_PORT).await {
-        Ok(false_success) => Attempt::fail(
-            expected,
-            format!("a closed port gave {false_success}: a false success"),
-        ),
-        Err(error) => Attempt::pass(expected, format!("{came}; a closed port: {error}")),
-    }
-}
-
-/// What came back of a datagram to `host:port`, or why nothing did.
-async fn echoed(dialer: &Dialer, host: &str, port: u16) -> Result<String, String> {
-    let path = dialer.udp(host, port).await;
-    let mut path = path.map_err(|error| error.to_string())?;
-    let payload = format!("inroads udp probe {}", clock::wall_precise()).into_bytes();
-    let mut last = "no answer".to_owned();
-    for attempt in 1..=TRIES {
-        if let Err(error) = path.send(&payload).await {
-            last = error.to_string();
-            continue;
-        }
-        let mut answer = vec![0; 2048];
-        match timeout(DATAGRAM_WAIT, path.receive(&mut answer)).await {
-            Ok(Ok(length)) if answer[..length] == payload => {
-                return Ok(format!("the same {length} bytes, at try {attempt}"));
-            }
-            Ok(Ok(length)) => return Err(format!("{length} other bytes came back")),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_elapsed) => "no answer".clone_into(&mut last),
-        }
-    }
-    Err(format!("{last} ({TRIES} tries)"))
-}
 
 /// Connecting to a port where nobody listens is refused, quickly, before anything is accepted.
 pub(super) async fn refused(dialer: &Dialer, workload: &Workload) -> Attempt {
