@@ -132,6 +132,29 @@ pub struct Facts {
     pub api_server: String,
     /// The certificate authority of the API server, PEM.
     pub api_server_ca: String,
+    /// What is known of the office that laptops stand in.
+    pub office: Option<Office>,
+}
+
+/// A name of the office's, which no way into a cluster may get in the way of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Office {
+    /// A name that the office's DNS knows.
+    pub name: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Where the office's DNS shows what it was asked for, where it does.
+    pub log: Option<QueryLog>,
+}
+
+/// A page, over plain HTTP, of the names that a DNS server was asked for: each stands in it as text, in
+/// lower case.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueryLog {
+    /// Its web server.
+    pub server: std::net::SocketAddr,
+    /// Its path.
+    pub path: String,
 }
 
 impl Facts {

@@ -100,6 +100,20 @@ impl Dialer {
         }
     }
 
+    /// What a user types into a client for `host:port`: the address of what stands in for it, where
+    /// something does.
+    ///
+    /// # Errors
+    /// [`DialError::NotMapped`] where something else must be typed, and there is nothing.
+    pub fn typed(&self, host: &str, port: u16) -> Result<(String, u16), DialError> {
+        let address = match &self.access {
+            Access::Unmodified | Access::Socks5 { .. } => return Ok((host.to_owned(), port)),
+            Access::Rewritten(map) => mapped(map, host, port)?,
+            Access::UrlPrefix { server, .. } => *server,
+        };
+        Ok((address.ip().to_string(), address.port()))
+    }
+
     /// A path for datagrams to `host:port`.
     ///
     /// # Errors
@@ -376,6 +390,20 @@ mod tests {
         let host = |port| dialer.http_route("web", port).unwrap().host;
         assert_eq!((host(80), host(8080)), ("web".into(), "web:8080".into()));
         assert!(!dialer.http_route("web", 80).unwrap().has_middleman());
+    }
+
+    #[test]
+    fn what_is_typed_is_the_targets_own_address_or_its_stand_ins() {
+        let mut map = AddressMap::default();
+        map.insert("web", 80, SocketAddr::from(([127, 0, 0, 1], 4000)));
+        let rewritten = Dialer::new(Access::Rewritten(map));
+        assert_eq!(
+            rewritten.typed("web", 80).unwrap(),
+            ("127.0.0.1".into(), 4000)
+        );
+        assert!(rewritten.typed("web", 81).is_err());
+        let plain = Dialer::new(Access::Unmodified);
+        assert_eq!(plain.typed("web", 80).unwrap(), ("web".into(), 80));
     }
 
     #[tokio::test]

@@ -189,6 +189,8 @@ pub enum Capability {
     Icmp,
     /// Names of the cluster's DNS, for clients on the laptop.
     Dns,
+    /// Those names by the laptop's own resolver, as every program there gets them.
+    Resolver,
     /// Any address of a pod.
     PodIp,
     /// Any virtual address of a Service.
@@ -204,6 +206,7 @@ impl fmt::Display for Capability {
             Self::Udp => "udp",
             Self::Icmp => "icmp",
             Self::Dns => "dns",
+            Self::Resolver => "resolver",
             Self::PodIp => "pod-ip",
             Self::ClusterIp => "cluster-ip",
         })

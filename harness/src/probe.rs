@@ -31,11 +31,38 @@ pub struct Probe {
 pub struct Attempt {
     /// What a client in a pod would see.
     pub expected: String,
-    /// What was seen; `Err` where it is not what was expected.
-    pub seen: Result<String, String>,
+    /// What was seen; `Err` where it is not what was expected, or nothing could be tried.
+    pub seen: Result<String, Miss>,
+}
+
+/// Why an attempt is no pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Miss {
+    /// It was tried, and this was seen instead.
+    Wrong(String),
+    /// It could not be tried here, for this reason: that says nothing of the method.
+    NotTried(String),
+}
+
+impl Miss {
+    /// What was seen instead, or why nothing was.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let (Self::Wrong(text) | Self::NotTried(text)) = self;
+        text
+    }
 }
 
 impl Attempt {
+    /// What was seen, right or wrong, or why nothing was.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match &self.seen {
+            Ok(text) => text,
+            Err(miss) => miss.text(),
+        }
+    }
+
     /// It was as expected.
     pub fn pass(expected: impl Into<String>, seen: impl Into<String>) -> Self {
         Self {
@@ -48,7 +75,15 @@ impl Attempt {
     pub fn fail(expected: impl Into<String>, seen: impl Into<String>) -> Self {
         Self {
             expected: expected.into(),
-            seen: Err(seen.into()),
+            seen: Err(Miss::Wrong(seen.into())),
+        }
+    }
+
+    /// It could not be tried here, such as where a right is missing.
+    pub fn not_tried(expected: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            expected: expected.into(),
+            seen: Err(Miss::NotTried(reason.into())),
         }
     }
 }
@@ -65,25 +100,33 @@ pub async fn ask(
     let stopwatch = Stopwatch::start();
     let mut expected = String::new();
     let mut seen = String::new();
-    let mut passed = None;
+    let mut outcome = Outcome::Failed;
     for (effort, access) in ladder(scenario, accesses) {
         let attempt = attempt(probe, scenario, access, workload).await;
-        expected = attempt.expected;
-        let (Ok(text) | Err(text)) = &attempt.seen;
         let separator = if seen.is_empty() { "" } else { "; " };
-        write!(seen, "{separator}{effort}: {text}").expect("writing to a string");
-        if attempt.seen.is_ok() {
-            passed = Some(effort);
-            break;
+        write!(seen, "{separator}{effort}: {}", attempt.text()).expect("writing to a string");
+        expected = attempt.expected;
+        match attempt.seen {
+            Ok(_) => {
+                outcome = Outcome::Passed(effort);
+                break;
+            }
+            // What was not tried might have passed, so that no later failure decides.
+            Err(Miss::NotTried(reason)) => outcome = Outcome::NotTried(reason),
+            Err(Miss::Wrong(_)) => {}
         }
     }
-    let (verdict, reason) = judge(probe, method, passed);
+    let effort = match outcome {
+        Outcome::Passed(effort) => Some(effort),
+        Outcome::NotTried(_) | Outcome::Failed => None,
+    };
+    let (verdict, reason) = judge(probe, method, outcome);
     ProbeResult {
         id: probe.id.to_owned(),
         method: method.id(),
         level: probe.level,
         verdict,
-        effort: passed,
+        effort,
         foreseen: None,
         expected,
         seen,
@@ -139,16 +182,29 @@ async fn attempt(
         })
 }
 
+/// What all attempts together came to.
+enum Outcome {
+    /// One passed, at this effort.
+    Passed(Effort),
+    /// None passed, and one could not be tried, for this reason.
+    NotTried(String),
+    /// All failed.
+    Failed,
+}
+
 /// A probe that failed at every effort is a failure where the method claims to carry what it needs, and
 /// unsupported where it does not.
-fn judge(probe: &Probe, method: &dyn Method, passed: Option<Effort>) -> (Verdict, Option<String>) {
+fn judge(probe: &Probe, method: &dyn Method, outcome: Outcome) -> (Verdict, Option<String>) {
     let lacking = probe
         .needs
         .iter()
         .find(|need| !method.exposes().contains(need));
-    match (passed, lacking) {
-        (Some(_), _) => (Verdict::Pass, None),
-        (None, Some(need)) => (Verdict::Unsupported, Some(method.limit(*need).to_owned())),
-        (None, None) => (Verdict::Fail, None),
+    match (outcome, lacking) {
+        (Outcome::Passed(_), _) => (Verdict::Pass, None),
+        (Outcome::NotTried(reason), _) => (Verdict::NotRun, Some(reason)),
+        (Outcome::Failed, Some(need)) => {
+            (Verdict::Unsupported, Some(method.limit(*need).to_owned()))
+        }
+        (Outcome::Failed, None) => (Verdict::Fail, None),
     }
 }

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Access, Effort};
+use crate::cluster::Office;
 use crate::dial::Dialer;
 use crate::measure::{Reading, WarmUp};
 use crate::method::{Capability, Manifest};
@@ -150,6 +151,9 @@ pub struct Workload {
     pub services: BTreeMap<String, ServiceFacts>,
     /// Pods by name.
     pub pods: BTreeMap<String, PodFacts>,
+    /// What is known of the office that laptops stand in.
+    #[serde(default)]
+    pub office: Option<Office>,
 }
 
 /// A Service.
@@ -161,6 +165,9 @@ pub struct ServiceFacts {
     pub ports: BTreeMap<String, u16>,
     /// Names of the ready pods behind it.
     pub endpoints: Vec<String>,
+    /// The name that it is another name for; none where it is no `ExternalName`.
+    #[serde(default)]
+    pub external_name: Option<String>,
 }
 
 /// A pod.

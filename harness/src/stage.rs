@@ -30,6 +30,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The image that manifest files name for this very program.
 const MANIFEST_IMAGE: &str = "inroads-agent";
 
+/// The cluster's domain, as names in manifest files end with it.
+const MANIFEST_DOMAIN: &str = "cluster.local";
+
 /// Where a run works in a cluster.
 #[derive(Clone)]
 pub struct Stage {
@@ -69,8 +72,8 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Applies manifests as they are, but for the namespace and the image, and waits until what they
-    /// describe is ready.
+    /// Applies manifests as they are, but for the namespace, the image and the cluster's domain, and waits
+    /// until what they describe is ready.
     ///
     /// # Errors
     /// Where the API refuses an object or a workload does not become ready in time.
@@ -122,7 +125,7 @@ impl Stage {
         let mut objects = Vec::new();
         for manifest in manifests {
             for mut object in documents(manifest.file, manifest.yaml)? {
-                place_images(&mut object, &names);
+                place(&mut object, &names, &self.facts.domain);
                 applier.apply(object.clone()).await?;
                 objects.push(object);
             }
@@ -137,7 +140,7 @@ impl Stage {
     /// # Errors
     /// Where the API refuses it.
     pub async fn apply(&self, mut object: Value) -> Result<(), KubernetesError> {
-        place_images(&mut object, &self.own_image());
+        place(&mut object, &self.own_image(), &self.facts.domain);
         self.applier().apply(object).await
     }
 
@@ -160,7 +163,7 @@ impl Stage {
                 };
                 let mut pod = json!({ "metadata": { "generateName": "rehearsal-" } });
                 pod["spec"] = template["spec"].take();
-                place_images(&mut pod, &self.own_image());
+                place(&mut pod, &self.own_image(), &self.facts.domain);
                 let pod: Pod =
                     serde_json::from_value(pod).map_err(|error| KubernetesError::Manifest {
                         file: manifest.file.to_owned(),
@@ -232,6 +235,7 @@ impl Stage {
                 .filter_map(|service| service_facts(service, &pods))
                 .collect(),
             pods: pods.iter().filter_map(pod_facts).collect(),
+            office: self.facts.office.clone(),
         })
     }
 
@@ -290,22 +294,30 @@ fn collect_images(object: &Value, into: &mut BTreeSet<String>) {
     }
 }
 
-/// Replaces each image by what `names` has for it.
-fn place_images(object: &mut Value, names: &BTreeMap<&str, &str>) {
+/// Puts what this cluster has where a manifest has what it is written with: for each image what `images` has for it,
+/// and the cluster's own domain.
+fn place(object: &mut Value, images: &BTreeMap<&str, &str>, domain: &str) {
     match object {
         Value::Object(fields) => {
             for (key, value) in fields {
-                match value {
-                    Value::String(image) if key == "image" => {
-                        if let Some(name) = names.get(image.as_str()) {
+                match (key.as_str(), value) {
+                    ("image", Value::String(image)) => {
+                        if let Some(name) = images.get(image.as_str()) {
                             *image = (*name).to_owned();
                         }
                     }
-                    other => place_images(other, names),
+                    ("externalName", Value::String(name)) => {
+                        if let Some(name_in_domain) = name.strip_suffix(MANIFEST_DOMAIN) {
+                            *name = format!("{name_in_domain}{domain}");
+                        }
+                    }
+                    (_, other) => place(other, images, domain),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| place_images(item, names)),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| place(item, images, domain)),
         _ => {}
     }
 }
@@ -336,6 +348,7 @@ fn service_facts(service: &Service, pods: &[Pod]) -> Option<(String, ServiceFact
                 .filter(|pod| is_ready(pod))
                 .filter_map(|pod| pod.metadata.name.clone())
                 .collect(),
+            external_name: spec.external_name.clone(),
         },
     ))
 }
@@ -380,7 +393,7 @@ mod tests {
         let names = BTreeMap::from([("redis:7.0", "inroads-redis:run")]);
         objects
             .iter_mut()
-            .for_each(|object| place_images(object, &names));
+            .for_each(|object| place(object, &names, "cluster.local"));
         let image = |object: usize, path: &str| objects[object].pointer(path).cloned();
         let expected = |name: &str| Some(Value::from(name));
         assert_eq!(

@@ -36,6 +36,7 @@ impl Method for Direct {
             Capability::Udp,
             Capability::Icmp,
             Capability::Dns,
+            Capability::Resolver,
             Capability::PodIp,
             Capability::ClusterIp,
         ]

@@ -68,7 +68,7 @@ impl Method for Forward {
             }
             Capability::Udp => "port-forward carries TCP only (kubernetes/kubernetes#47862)",
             Capability::Icmp => "port-forward carries TCP only",
-            Capability::Dns => {
+            Capability::Dns | Capability::Resolver => {
                 "names stay unknown to the laptop: each target has a local port instead"
             }
             Capability::PodIp | Capability::ClusterIp => {

@@ -65,6 +65,7 @@ impl Method for Route {
             Capability::Udp,
             Capability::Icmp,
             Capability::Dns,
+            Capability::Resolver,
             Capability::PodIp,
             Capability::ClusterIp,
         ]

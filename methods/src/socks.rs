@@ -1,6 +1,7 @@
 //! `socks`: a SOCKS5 server in a pod, behind a port of its node; clients on the laptop are told its URL.
 
 mod associations;
+mod names;
 pub(crate) mod server;
 
 use std::net::{IpAddr, SocketAddr};
@@ -75,6 +76,9 @@ impl Method for Socks {
     fn limit(&self, capability: Capability) -> &'static str {
         match capability {
             Capability::Icmp => "SOCKS5 carries TCP and UDP only (RFC 1928 §4)",
+            Capability::Resolver => {
+                "the proxy resolves names (RFC 1928 §5): the laptop's own resolver knows nothing of them"
+            }
             _ => "SOCKS5 carries it",
         }
     }

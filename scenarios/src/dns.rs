@@ -1,5 +1,6 @@
 //! The `dns` scenario: the cluster's names, looked up from where the client stands.
 
+mod libc;
 mod load;
 mod probes;
 mod question;
@@ -27,6 +28,16 @@ const ADDRESSED: &str = "directory";
 
 /// The headless Service of the same pods.
 const HEADLESS: &str = "peers";
+
+/// The Service that is another name for one outside of the namespace.
+const ALIAS: &str = "alias";
+
+/// The headless Service of more addresses than a datagram holds: the first ones of 192.0.2.0/24, which nobody
+/// has (RFC 5737).
+const CROWD: &str = "crowd";
+
+/// How many they are.
+const CROWD_SIZE: u8 = 90;
 
 /// The name of both Services' port.
 const PORT_NAME: &str = "http";

@@ -2,7 +2,8 @@
 //!
 //! A TCP connection begins with one line that says what is wanted: `echo`, and every byte comes back; or
 //! `count MILLISECONDS`, and once the client has ended its side (and only then) the server waits that long
-//! and answers with the number of bytes it got. A datagram comes back as it is.
+//! and answers with the number of bytes it got; or `abort`, and the server resets the connection. A datagram comes
+//! back as it is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,6 +73,8 @@ async fn converse(stream: TcpStream) -> std::io::Result<()> {
         .read_line(&mut command)
         .await?;
     match command.trim().split_once(' ') {
+        // With nothing to wait for, closing is a reset (socket(7), `SO_LINGER`).
+        None if command.trim() == "abort" => stream.get_ref().set_zero_linger(),
         None if command.trim() == "echo" => {
             let mut buffer = vec![0; 64 << 10];
             loop {
@@ -102,7 +105,7 @@ async fn converse(stream: TcpStream) -> std::io::Result<()> {
         }
         _ => {
             stream
-                .write_all(b"say `echo` or `count MILLISECONDS`\n")
+                .write_all(b"say `echo`, `abort` or `count MILLISECONDS`\n")
                 .await
         }
     }
@@ -134,6 +137,19 @@ mod tests {
     #[tokio::test]
     async fn the_count_comes_after_the_client_has_ended_its_side() {
         assert_eq!(ask(b"count 1\n12345").await, "5\n");
+    }
+
+    #[tokio::test]
+    async fn an_abort_is_a_reset_and_not_an_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let server = tokio::spawn(serve_tcp(listener));
+        client.write_all(b"abort\n").await.unwrap();
+        let error = client.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        server.abort();
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@ pub(crate) mod generator;
 mod load;
 mod probes;
 pub(crate) mod server;
+mod stream;
+pub(crate) mod tls;
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,10 +22,18 @@ use inroads_harness::run::Unit;
 use inroads_harness::scenario::{LoadOrder, LoadSpec, ScenarioError, Shape, Target, Workload};
 use inroads_harness::{Scenario, measure};
 
+pub(crate) use probes::asked_name;
+
 use load::{Destination, Download, Http2, KeepAlive, OneShot, Upload};
 
 /// The Service.
 const SERVICE: &str = "web";
+
+/// The Service that nothing is behind.
+const VACANT: &str = "vacant";
+
+/// The Service of the TLS server.
+const SECURE: &str = "secure";
 
 /// The port of the pods' web server.
 const POD_PORT: u16 = 8080;
@@ -68,9 +78,15 @@ impl Scenario for Http {
     }
 
     fn targets(&self, workload: &Workload) -> Vec<Target> {
-        let mut targets: Vec<Target> = ["http", "echo"]
+        let ports = [
+            (SERVICE, "http"),
+            (SERVICE, "echo"),
+            (SECURE, "https"),
+            (SECURE, "http"),
+        ];
+        let mut targets: Vec<Target> = ports
             .iter()
-            .filter_map(|port| workload.service_target(SERVICE, port).ok())
+            .filter_map(|(service, port)| workload.service_target(service, port).ok())
             .collect();
         for (pod, _) in workload.endpoints(SERVICE).unwrap_or_default() {
             let ports = [POD_PORT, ECHO_PORT, CLOSED_PORT];

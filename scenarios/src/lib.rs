@@ -5,6 +5,7 @@ mod dns;
 mod echo;
 mod http;
 mod mongo;
+mod ping;
 mod redis_cluster;
 
 pub use claims::claims;
@@ -38,6 +39,7 @@ pub fn roles() -> Vec<Role> {
     vec![
         http::server::ROLE,
         http::generator::ROLE,
+        http::tls::ROLE,
         echo::ROLE,
         redis_cluster::form::ROLE,
         redis_cluster::generator::ROLE,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use inroads_harness::causes::in_one_line;
-use inroads_harness::cluster::{Cluster, ClusterError, ClusterKind, Facts, Laptop, Steps, Supply};
+use inroads_harness::cluster::{
+    Cluster, ClusterError, ClusterKind, Facts, Laptop, Office, Steps, Supply,
+};
 use inroads_harness::kubernetes::{KubernetesError, RUN_LABEL};
 use inroads_harness::run::Component;
 use inroads_harness::software::Software;
@@ -253,8 +255,14 @@ impl RealCluster {
                 None
             };
             let api_server = api_server.unwrap_or_else(|| context.server.clone());
-            let (facts, components) =
+            let (mut facts, components) =
                 facts::discover(&context.client, kind, &api_server, &context.ca).await?;
+            // The engine's resolver, which has the containers' names, is the office's here. It keeps no log.
+            facts.office = facts.nodes.first().map(|node| Office {
+                name: node.name.clone(),
+                address: node.address,
+                log: None,
+            });
             let network = network_of(docker, nodes.first()).await?;
             Ok((image, facts, components, network))
         };

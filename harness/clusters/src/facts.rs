@@ -92,6 +92,7 @@ pub(crate) async fn discover(
             .to_owned(),
         api_server: api_server.to_owned(),
         api_server_ca: ca.to_owned(),
+        office: None,
     };
     let components = components(client, &facts, &nodes, &image).await;
     Ok((facts, components))

@@ -9,6 +9,7 @@ mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
 mod events;
 mod garbage;
 mod job;
@@ -130,6 +131,7 @@ impl Controllers {
             Box::new(scheduler::Scheduler),
             Box::new(endpoints::EndpointsOfServices),
             Box::new(endpointslice::EndpointSlices),
+            Box::new(endpointslice_mirroring::Mirroring),
             Box::new(garbage::Collector),
             Box::new(garbage::LostPods::default()),
             Box::new(events::Forgetting),

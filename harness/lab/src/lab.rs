@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use inroads_harness::cluster::{
-    Cluster, ClusterError, ClusterKind, Facts, Laptop, Node, Steps, Supply,
+    Cluster, ClusterError, ClusterKind, Facts, Laptop, Node, Office, QueryLog, Steps, Supply,
 };
 use inroads_harness::kubernetes;
 use inroads_harness::role::this_program;
@@ -22,7 +22,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::check::Finding;
-use crate::spec::{CLUSTER_DOMAIN, LabSpec, NODES, Ready, Report, STAY, addresses};
+use crate::office;
+use crate::spec::{CLUSTER_DOMAIN, LabSpec, NODES, OFFICE_DOMAIN, Ready, Report, STAY, addresses};
 use crate::world::{laptop_host, node_address, pods_of};
 pub use state::{LabState, Status};
 
@@ -367,6 +368,14 @@ fn facts(ready: &Ready) -> Facts {
         domain: CLUSTER_DOMAIN.to_owned(),
         api_server: format!("https://{}:{}", node_address(0), addresses::API_PORT),
         api_server_ca: ready.ca.clone(),
+        office: Some(Office {
+            name: format!("intranet.{OFFICE_DOMAIN}"),
+            address: addresses::OFFICE.into(),
+            log: Some(QueryLog {
+                server: (addresses::OFFICE, 80).into(),
+                path: office::LOG_PATH.to_owned(),
+            }),
+        }),
     }
 }
 

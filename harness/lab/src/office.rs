@@ -29,6 +29,9 @@ pub(crate) const ROLE: Role = Role {
     run: |arguments| Box::pin(run(arguments)),
 };
 
+/// The page of the names that were asked for.
+pub(crate) const LOG_PATH: &str = "/dns-log";
+
 /// What an office is made of.
 #[derive(Debug, Clone, Parser)]
 #[command(name = ROLE.name, about = ROLE.about, no_binary_name = true)]
@@ -124,7 +127,7 @@ impl Responder for Office {
 fn show(path: &str, domain: &str, asked: &Asked) -> Page {
     match path {
         "/" => pages::page(StatusCode::OK, "text/html; charset=utf-8", intranet(domain)),
-        "/dns-log" => pages::page(StatusCode::OK, "application/x-ndjson", asked.lines()),
+        LOG_PATH => pages::page(StatusCode::OK, "application/x-ndjson", asked.lines()),
         _ => pages::not_found(),
     }
 }

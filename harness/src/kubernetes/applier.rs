@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, Namespace, Pod, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, Namespace, Pod, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::api::{
@@ -141,6 +141,7 @@ impl Applier {
             ApiResource::erase::<StatefulSet>(&()),
             ApiResource::erase::<Job>(&()),
             ApiResource::erase::<Service>(&()),
+            ApiResource::erase::<Endpoints>(&()),
             ApiResource::erase::<Secret>(&()),
             ApiResource::erase::<ConfigMap>(&()),
             ApiResource::erase::<ServiceAccount>(&()),

@@ -52,7 +52,9 @@ impl Method for Proxy {
     fn limit(&self, capability: Capability) -> &'static str {
         match capability {
             Capability::Http => "kubectl proxy carries it",
-            Capability::Dns => "names stay unknown to the laptop: each target has a path instead",
+            Capability::Dns | Capability::Resolver => {
+                "names stay unknown to the laptop: each target has a path instead"
+            }
             Capability::PodIp | Capability::ClusterIp => {
                 "only targets that were named in advance have a path"
             }

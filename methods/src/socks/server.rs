@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use tokio::time::timeout;
 
 use super::associations::Associations;
+use super::names;
 
 /// The role of this module.
 pub(crate) const ROLE: Role = Role {
@@ -177,8 +178,12 @@ async fn connect(protocol: Protocol, target: &TargetAddr) -> Result<(), SocksSer
         .local_addr()
         .unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
     let mut client = protocol.reply_success(bound).await?;
-    // How it ends is between the two ends: both have seen it.
-    drop(copy_bidirectional_with_sizes(&mut client, &mut outbound, BUFFER, BUFFER).await);
+    let relayed = copy_bidirectional_with_sizes(&mut client, &mut outbound, BUFFER, BUFFER).await;
+    if relayed.is_err() {
+        // One side has broken off. An orderly end would make half a stream look whole to the other.
+        drop(client.set_zero_linger());
+        drop(outbound.set_zero_linger());
+    }
     Ok(())
 }
 
@@ -203,7 +208,8 @@ pub(super) async fn resolve(target: &TargetAddr) -> io::Result<BTreeSet<SocketAd
     match target {
         TargetAddr::Ip(address) => Ok(BTreeSet::from([*address])),
         TargetAddr::Domain(name, port) => {
-            let found = timeout(CONNECT_LIMIT, lookup_host((name.as_str(), *port))).await;
+            let name = names::as_asked(name);
+            let found = timeout(CONNECT_LIMIT, lookup_host((name.as_ref(), *port))).await;
             let found = found.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?;
             // libc gives no kind to "no such name".
             found
@@ -273,6 +279,22 @@ mod tests {
         stream.read_to_end(&mut back).await.unwrap();
         assert_eq!(back, vec![7; 1 << 20]);
         echo.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_abort_of_the_target_is_one_for_the_client() {
+        let (proxy, _serving) = server().await;
+        let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = target.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = target.accept().await.unwrap();
+            stream.read_u8().await.unwrap();
+            stream.set_zero_linger().unwrap();
+        });
+        let mut stream = dialer(proxy, "p").tcp("127.0.0.1", port).await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        let error = stream.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -102,6 +102,7 @@ impl Method for WireGuard {
             Capability::Udp,
             Capability::Icmp,
             Capability::Dns,
+            Capability::Resolver,
             Capability::PodIp,
             Capability::ClusterIp,
         ]

@@ -4,6 +4,11 @@
 //! the server that the system names, which shows code, authority and types. Through other accesses a
 //! client's own libc is out of reach, and the cluster's server is asked.
 
+mod large;
+mod names;
+mod reverse;
+mod split;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,10 +22,10 @@ use inroads_harness::measure::OpError;
 use inroads_harness::method::Capability;
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::run::Level;
-use inroads_harness::scenario::Workload;
+use inroads_harness::scenario::{ScenarioError, Workload};
 
 use super::question::{Asker, question, server};
-use super::{ADDRESSED, HEADLESS, PORT_NAME};
+use super::{ADDRESSED, HEADLESS, PORT_NAME, libc};
 
 /// All probes, in report order.
 pub(super) const ALL: &[Probe] = &[
@@ -31,8 +36,26 @@ pub(super) const ALL: &[Probe] = &[
         needs: &[Capability::Dns],
     },
     Probe {
+        id: "dns/service-short",
+        asks: "a Service is found by its short names, as in a pod",
+        level: Level::Must,
+        needs: &[Capability::Dns],
+    },
+    Probe {
+        id: "dns/libc-parity",
+        asks: "the C library and a question on the wire agree",
+        level: Level::Must,
+        needs: &[Capability::Dns, Capability::Resolver],
+    },
+    Probe {
         id: "dns/headless-set",
         asks: "the name of a headless Service is all its ready pods",
+        level: Level::Must,
+        needs: &[Capability::Dns],
+    },
+    Probe {
+        id: "dns/statefulset-pod",
+        asks: "each pod of a StatefulSet has its own name",
         level: Level::Must,
         needs: &[Capability::Dns],
     },
@@ -43,8 +66,32 @@ pub(super) const ALL: &[Probe] = &[
         needs: &[Capability::Dns],
     },
     Probe {
+        id: "dns/ptr",
+        asks: "a virtual address and a pod's address have their names",
+        level: Level::Must,
+        needs: &[Capability::Dns],
+    },
+    Probe {
+        id: "dns/external-name",
+        asks: "an ExternalName is an alias that the cluster's side follows",
+        level: Level::Must,
+        needs: &[Capability::Dns],
+    },
+    Probe {
         id: "dns/nxdomain",
         asks: "a missing name is NXDOMAIN at once, a missing type is NODATA, both with the zone's SOA",
+        level: Level::Must,
+        needs: &[Capability::Dns],
+    },
+    Probe {
+        id: "dns/large-answer",
+        asks: "an answer over 512 and 1232 bytes is cut over UDP, says so, and is whole over TCP",
+        level: Level::Must,
+        needs: &[Capability::Dns, Capability::Udp],
+    },
+    Probe {
+        id: "dns/split",
+        asks: "the office's names still resolve, and its DNS sees no name of the cluster",
         level: Level::Must,
         needs: &[Capability::Dns],
     },
@@ -57,6 +104,13 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 pub(super) async fn attempt(id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {
     let asked = match id {
         "dns/service-fqdn" => service_fqdn(dialer, workload).await,
+        "dns/service-short" => names::service_short(dialer, workload).await,
+        "dns/libc-parity" => names::libc_parity(dialer, workload).await,
+        "dns/statefulset-pod" => names::statefulset_pod(dialer, workload).await,
+        "dns/ptr" => reverse::ptr(dialer, workload).await,
+        "dns/external-name" => names::external_name(dialer, workload).await,
+        "dns/large-answer" => large::large_answer(dialer, workload).await,
+        "dns/split" => split::split(dialer, workload).await,
         "dns/headless-set" => headless_set(dialer, workload).await,
         "dns/srv" => srv(dialer, workload).await,
         "dns/nxdomain" => nxdomain(dialer, workload).await,
@@ -73,18 +127,14 @@ pub(super) async fn attempt(id: &str, dialer: &Dialer, workload: &Workload) -> A
 
 /// Kubernetes DNS specification §2.3.1.
 async fn service_fqdn(dialer: &Dialer, workload: &Workload) -> Result<Attempt, OpError> {
-    let service = workload
-        .service(ADDRESSED)
-        .map_err(|error| OpError(error.to_string()))?;
+    let service = workload.service(ADDRESSED).map_err(missing)?;
     let expected: BTreeSet<IpAddr> = service.cluster_ip.into_iter().collect();
     addresses(dialer, workload, &workload.fqdn(ADDRESSED), &expected).await
 }
 
 /// Kubernetes DNS specification §2.4.1.
 async fn headless_set(dialer: &Dialer, workload: &Workload) -> Result<Attempt, OpError> {
-    let pods = workload
-        .endpoints(HEADLESS)
-        .map_err(|error| OpError(error.to_string()))?;
+    let pods = workload.endpoints(HEADLESS).map_err(missing)?;
     let expected: BTreeSet<IpAddr> = pods.iter().map(|(_, pod)| pod.ip).collect();
     addresses(dialer, workload, &workload.fqdn(HEADLESS), &expected).await
 }
@@ -98,10 +148,10 @@ async fn addresses(
 ) -> Result<Attempt, OpError> {
     let wanted = format!("{name} is {}", list(expected));
     if matches!(dialer.access(), Access::Unmodified) {
-        match by_libc(name).await {
+        match libc::addresses(name).await {
             Ok(found) if found == *expected => {}
             Ok(found) => return Ok(Attempt::fail(wanted, format!("libc has {}", list(&found)))),
-            Err(error) => return Ok(Attempt::fail(wanted, format!("libc: {error}"))),
+            Err(error) => return Ok(Attempt::fail(wanted, error.0)),
         }
     }
     let mut asker = Asker::open(dialer, server(dialer, workload)?).await?;
@@ -126,12 +176,8 @@ async fn addresses(
 
 /// Kubernetes DNS specification §2.4.2, and RFC 2782: each target must resolve to a pod.
 async fn srv(dialer: &Dialer, workload: &Workload) -> Result<Attempt, OpError> {
-    let service = workload
-        .service(HEADLESS)
-        .map_err(|error| OpError(error.to_string()))?;
-    let pods = workload
-        .endpoints(HEADLESS)
-        .map_err(|error| OpError(error.to_string()))?;
+    let service = workload.service(HEADLESS).map_err(missing)?;
+    let pods = workload.endpoints(HEADLESS).map_err(missing)?;
     let port = service.ports.get(PORT_NAME).copied().unwrap_or_default();
     let name = format!("_{PORT_NAME}._tcp.{}", workload.fqdn(HEADLESS));
     let expected = format!(
@@ -212,17 +258,28 @@ async fn nxdomain(dialer: &Dialer, workload: &Workload) -> Result<Attempt, OpErr
 
 async fn ask(asker: &mut Asker, name: &str, kind: RecordType) -> Result<Message, OpError> {
     let name = format!("{}.", name.trim_end_matches('.'));
-    let answer = asker.ask(&mut question(&name, kind)?).await?;
+    read(asker.ask(&mut question(&name, kind)?).await?)
+}
+
+/// All addresses of a name, of both families; none where it does not exist.
+async fn lookup(asker: &mut Asker, name: &str) -> Result<BTreeSet<IpAddr>, OpError> {
+    let mut found = BTreeSet::new();
+    for kind in [RecordType::A, RecordType::AAAA] {
+        let answer = ask(asker, name, kind).await?;
+        found.extend(answer.answers.iter().filter_map(|it| address(&it.data)));
+    }
+    Ok(found)
+}
+
+/// An answer, from its bytes.
+fn read(answer: &[u8]) -> Result<Message, OpError> {
     Message::from_vec(answer)
         .map_err(|error| OpError(format!("the answer cannot be read: {error}")))
 }
 
-/// What the system's resolver says, as almost every program gets it.
-async fn by_libc(name: &str) -> std::io::Result<BTreeSet<IpAddr>> {
-    Ok(tokio::net::lookup_host((name, 0))
-        .await?
-        .map(|address| address.ip())
-        .collect())
+/// The workload lacks something that it should have.
+fn missing(error: ScenarioError) -> OpError {
+    OpError(error.to_string())
 }
 
 fn authority(answer: &Message) -> Option<Name> {

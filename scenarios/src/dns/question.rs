@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_proto::op::{Message, Query};
+use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 use inroads_harness::access::Access;
 use inroads_harness::dial::{Dialer, UdpPath};
@@ -48,16 +48,30 @@ pub(super) fn server(dialer: &Dialer, workload: &Workload) -> Result<IpAddr, OpE
 impl Asker {
     /// Opens a path to `server`: over TCP where listeners stand in for addresses, since those are TCP.
     pub(super) async fn open(dialer: &Dialer, server: IpAddr) -> Result<Self, OpError> {
-        let host = server.to_string();
-        let path = match dialer.access() {
-            Access::Rewritten(_) => Path::Stream(dialer.tcp(&host, PORT).await?),
-            _ => Path::Datagrams(dialer.udp(&host, PORT).await?),
-        };
-        Ok(Self {
+        match dialer.access() {
+            Access::Rewritten(_) => Self::over_tcp(dialer, server).await,
+            _ => Self::over_udp(dialer, server).await,
+        }
+    }
+
+    /// Opens a path for datagrams to `server`.
+    pub(super) async fn over_udp(dialer: &Dialer, server: IpAddr) -> Result<Self, OpError> {
+        let path = dialer.udp(&server.to_string(), PORT).await?;
+        Ok(Self::on(Path::Datagrams(path)))
+    }
+
+    /// Opens a connection to `server`.
+    pub(super) async fn over_tcp(dialer: &Dialer, server: IpAddr) -> Result<Self, OpError> {
+        let stream = dialer.tcp(&server.to_string(), PORT).await?;
+        Ok(Self::on(Path::Stream(stream)))
+    }
+
+    fn on(path: Path) -> Self {
+        Self {
             path,
             next_id: 1,
             buffer: vec![0; usize::from(u16::MAX)],
-        })
+        }
     }
 
     /// How the questions travel, for evidence.
@@ -120,10 +134,95 @@ async fn exchange(
 
 /// The bytes of a question, recursion desired, ready to be asked.
 pub(super) fn question(name: &str, kind: RecordType) -> Result<Vec<u8>, OpError> {
+    question_taking(name, kind, None)
+}
+
+/// The same by a client that says, by EDNS, how large a datagram it takes, in bytes (RFC 6891 §6.2.3).
+pub(super) fn question_taking(
+    name: &str,
+    kind: RecordType,
+    payload: Option<u16>,
+) -> Result<Vec<u8>, OpError> {
     let failed = |error: &dyn std::error::Error| OpError(format!("asking for `{name}`: {error}"));
     let name = Name::from_ascii(name).map_err(|error| failed(&error))?;
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(name, kind));
+    if let Some(payload) = payload {
+        let mut edns = Edns::new();
+        edns.set_max_payload(payload);
+        message.set_edns(edns);
+    }
     message.to_vec().map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use inroads_harness::access::AddressMap;
+    use tokio::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    const SERVER: &str = "192.0.2.53";
+
+    fn dialer(stand_in: SocketAddr) -> Dialer {
+        let mut map = AddressMap::default();
+        map.insert(SERVER, PORT, stand_in);
+        Dialer::new(Access::Rewritten(map))
+    }
+
+    /// Asks a server that sends `bytes` over a connection and then ends it.
+    async fn told_over_tcp(bytes: &'static [u8]) -> Result<Vec<u8>, OpError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialer = dialer(listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 512];
+            assert!(stream.read(&mut asked).await.unwrap() > 0);
+            stream.write_all(bytes).await.unwrap();
+        });
+        let mut asker = Asker::open(&dialer, SERVER.parse().unwrap()).await?;
+        let mut question = question("a.test.", RecordType::A)?;
+        asker.ask(&mut question).await.map(<[u8]>::to_vec)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_or_promises_too_much_is_an_error() {
+        for bytes in [&b""[..], b"\0", b"\xff\xffabc", b"\0\x02\0\x02"] {
+            assert!(told_over_tcp(bytes).await.is_err(), "{bytes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_something_else_is_given_up() {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let dialer = dialer(socket.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut asked = [0; 512];
+            let (_, client) = socket.recv_from(&mut asked).await.unwrap();
+            for bytes in [&b""[..], b"x", b"\xff\xff\xff\xff"] {
+                socket.send_to(bytes, client).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        let mut asker = Asker::over_udp(&dialer, SERVER.parse().unwrap())
+            .await
+            .unwrap();
+        let mut question = question("a.test.", RecordType::A).unwrap();
+        let error = asker.ask(&mut question).await.unwrap_err();
+        assert!(error.0.contains("no answer within"), "{error}");
+    }
+
+    #[test]
+    fn a_question_says_how_much_is_taken_where_it_is_told_to() {
+        let read = |payload| {
+            let bytes = question_taking("a.test.", RecordType::A, payload).unwrap();
+            let message = Message::from_vec(&bytes).unwrap();
+            message.edns.map(|edns| edns.max_payload())
+        };
+        assert_eq!(read(None), None);
+        assert_eq!(read(Some(1232)), Some(1232));
+    }
 }

@@ -125,6 +125,23 @@ impl Connection {
         }
     }
 
+    /// Reads an answer's head and at least `count` bytes after it, and leaves the rest.
+    pub(super) async fn receive_at_least(&mut self, count: u64) -> Result<(), OpError> {
+        let head = loop {
+            self.fill().await?;
+            if let Some((head, _length)) = parse_head(&self.buffer[..self.filled])? {
+                break head;
+            }
+        };
+        let mut read = u64::try_from(self.filled - head).unwrap_or(u64::MAX);
+        while read < count {
+            self.filled = 0;
+            self.fill().await?;
+            read += u64::try_from(self.filled).unwrap_or(u64::MAX);
+        }
+        Ok(())
+    }
+
     /// Reads until the other end closes; anything but its end is an error.
     pub(super) async fn expect_end(&mut self) -> Result<(), OpError> {
         match self.stream.read(&mut self.buffer).await? {

@@ -69,18 +69,14 @@ pub(super) async fn attempt(id: &str, dialer: &Dialer, workload: &Workload) -> A
 /// which is what is left to users, and is tried for the evidence though no set can come of it.
 async fn rewritten_topology(dialer: &Dialer, workload: &Workload) -> Result<Attempt, OpError> {
     let as_set = topology(dialer, workload, Mode::Set).await?;
-    let Err(why) = &as_set.seen else {
+    if as_set.seen.is_ok() {
         return Ok(as_set);
-    };
+    }
     let as_one = match topology(dialer, workload, Mode::Direct).await {
-        Ok(
-            Attempt { seen: Ok(text), .. }
-            | Attempt {
-                seen: Err(text), ..
-            },
-        ) => text,
+        Ok(attempt) => attempt.text().to_owned(),
         Err(error) => error.0,
     };
+    let why = as_set.text();
     let text = format!("as a replica set: {why}; as one server: {as_one}");
     Ok(Attempt::fail(as_set.expected, text))
 }

@@ -160,25 +160,28 @@ impl Records {
                     self.add_pointer(address, owner);
                 }
                 // Beyond the specification: endpoints have their names in any Service that has endpoints.
-                self.add_endpoints(owner, endpoints);
+                self.add_endpoints(owner, endpoints, Pointers::Named);
             }
             Kind::Headless => {
                 let places = endpoints
                     .iter()
                     .filter_map(|it| Place::of_endpoint(it, owner));
                 self.add_places(owner, &places.collect::<Vec<_>>());
-                self.add_endpoints(owner, endpoints);
+                self.add_endpoints(owner, endpoints, Pointers::All);
             }
         }
     }
 
     /// The names of endpoints (§2.4.1) and of their addresses (§2.4.3).
-    fn add_endpoints(&mut self, service: &Name, endpoints: &[Endpoint]) {
+    fn add_endpoints(&mut self, service: &Name, endpoints: &[Endpoint], pointers: Pointers) {
         for endpoint in endpoints {
             let Some(place) = Place::of_endpoint(endpoint, service) else {
                 continue;
             };
-            self.add_pointer(place.address, &place.target);
+            // As in CoreDNS: a pod behind several Services has the name that it was given, and no others.
+            if endpoint.is_named || pointers == Pointers::All {
+                self.add_pointer(place.address, &place.target);
+            }
             self.names
                 .insert(place.target.clone(), TTL, place.address.into());
             let served: Vec<Served<'_>> = place.all_ports().collect();
@@ -238,6 +241,15 @@ impl Records {
     fn below(&self, labels: &[&str]) -> Option<Name> {
         below(self.names.origin(), labels)
     }
+}
+
+/// Which endpoints' addresses have names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pointers {
+    /// Those of all.
+    All,
+    /// Those of endpoints that were given a name.
+    Named,
 }
 
 /// Where ports are served, and under which name.

@@ -94,6 +94,8 @@ pub(super) struct Endpoint {
     pub(super) address: IpAddr,
     /// Its name below its Service (§2.1, _hostname_).
     pub(super) hostname: String,
+    /// Whether it was given that name, and did not get it from its address.
+    pub(super) is_named: bool,
     pub(super) ports: Vec<Port>,
 }
 
@@ -120,6 +122,7 @@ pub(super) fn endpoints(slice: &EndpointSlice) -> Vec<Endpoint> {
         addresses.map(|address| Endpoint {
             address,
             hostname: hostname(endpoint.hostname.as_deref(), address),
+            is_named: is_named(endpoint.hostname.as_deref()),
             ports: ports.clone(),
         })
     })
@@ -143,6 +146,7 @@ fn endpoints_of_subset(subset: &EndpointSubset) -> Vec<Endpoint> {
             Some(Endpoint {
                 address,
                 hostname: hostname(endpoint.hostname.as_deref(), address),
+                is_named: is_named(endpoint.hostname.as_deref()),
                 ports: ports.clone(),
             })
         })
@@ -157,6 +161,10 @@ pub(super) fn service_of(slice: &EndpointSlice) -> Option<(&str, &str)> {
         .as_ref()?
         .get("kubernetes.io/service-name")?;
     Some((slice.metadata.namespace.as_deref()?, name))
+}
+
+fn is_named(own: Option<&str>) -> bool {
+    own.is_some_and(|hostname| !hostname.is_empty())
 }
 
 /// Its own, or one made of its address, as CoreDNS makes it.

@@ -332,6 +332,11 @@ fn section_2_4_3_endpoints_have_names() {
         ["10-244-2-6.db.default.svc.cluster.local."]
     );
     assert_eq!(pointers("10.244.2.7"), [""; 0], "not ready");
+    assert_eq!(
+        pointers("10.244.1.9"),
+        [""; 0],
+        "behind a virtual address, without a name of its own"
+    );
 }
 
 #[test]

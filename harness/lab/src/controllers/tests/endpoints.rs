@@ -86,3 +86,48 @@ fn endpoints_of_a_service_without_selector_are_left_alone() {
     );
     assert!(cluster.list::<EndpointSlice>().is_empty());
 }
+
+#[test]
+fn endpoints_of_a_service_without_selector_are_mirrored_and_go_with_it() {
+    let mut cluster = Cluster::new(&["a"]);
+    let spec = json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]});
+    cluster.create(
+        "Service",
+        json!({"metadata": {"name": "away"}, "spec": spec}),
+    );
+    let subset = json!({
+        "addresses": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}, {"ip": "2001:db8::1"}],
+        "notReadyAddresses": [{"ip": "192.0.2.3"}],
+        "ports": [{"name": "http", "port": 8080}],
+    });
+    cluster.create(
+        "Endpoints",
+        json!({"metadata": {"name": "away"}, "subsets": [subset]}),
+    );
+    cluster.settle();
+    let mut slices = cluster.list::<EndpointSlice>();
+    slices.sort_by_key(|slice| slice.address_type.clone());
+    let of = |slice: &EndpointSlice| {
+        let endpoints = slice.endpoints.iter().flatten();
+        let one = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
+            let ready = endpoint.conditions.as_ref().and_then(|it| it.ready);
+            (endpoint.addresses[0].clone(), ready.unwrap())
+        };
+        endpoints.map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(slices.len(), 2);
+    assert_eq!(
+        of(&slices[0]),
+        [
+            ("192.0.2.1".to_owned(), true),
+            ("192.0.2.2".to_owned(), true),
+            ("192.0.2.3".to_owned(), false)
+        ]
+    );
+    assert_eq!(of(&slices[1]), [("2001:db8::1".to_owned(), true)]);
+    assert_eq!(slices[0].ports.as_ref().unwrap()[0].port, Some(8080));
+
+    cluster.delete("Service", "away", None);
+    cluster.settle();
+    assert!(cluster.list::<EndpointSlice>().is_empty());
+}
