@@ -102,6 +102,7 @@ fn check_measurements(run: &Value) {
         for (scenario, metrics) in [
             ("http", &["latency", "requests", "download", "upload"][..]),
             ("dns", &["latency", "lookups"][..]),
+            ("redis-cluster", &["latency", "operations", "pipelined"][..]),
         ] {
             for metric in metrics {
                 let cell = measurements.iter().find(|cell| {
@@ -129,7 +130,7 @@ fn check_measurements(run: &Value) {
 
 fn check_probes(run: &Value) {
     let probes = run["probes"].as_array().unwrap();
-    assert!(probes.len() >= 9 * METHODS.len(), "{}", probes.len());
+    assert!(probes.len() >= 11 * METHODS.len(), "{}", probes.len());
     for probe in probes {
         let text = |key: &str| probe[key].as_str().unwrap_or_default();
         assert!(!text("expected").is_empty(), "{probe}");

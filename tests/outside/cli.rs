@@ -134,7 +134,7 @@ fn a_list_and_a_schema_are_json_and_completions_know_the_commands() {
             "wireguard"
         ]
     );
-    assert_eq!(ids("scenarios"), ["http", "dns"]);
+    assert_eq!(ids("scenarios"), ["http", "dns", "redis-cluster"]);
     let plain = program.ok(&["list"]);
     let words = "wireguard dns/srv fidelity/half-close [thorough] --peer";
     for word in words.split(' ') {

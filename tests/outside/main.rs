@@ -20,4 +20,5 @@ mod machine;
 mod many;
 mod peers;
 mod program;
+mod redis;
 mod shell;
