@@ -175,18 +175,17 @@ pub(crate) async fn unload(docker: &Docker, image: &str, nodes: &[String]) {
 /// The libraries that `program` links to, as the loader finds them (ld.so(8), `LD_TRACE_LOADED_OBJECTS`): those in
 /// `folders` first.
 async fn libraries(program: &Path, folders: &[PathBuf]) -> Result<Vec<PathBuf>, ClusterError> {
-    let failed =
-        || ClusterError::while_doing(format!("finding the libraries of `{}`", program.display()));
+    let doing = format!("finding the libraries of `{}`", program.display());
     let mut command = Command::new(program);
     if !folders.is_empty() {
-        let path = std::env::join_paths(folders).map_err(failed())?;
+        let path = std::env::join_paths(folders).map_err(ClusterError::while_doing(&doing))?;
         command.env("LD_LIBRARY_PATH", path);
     }
     let output = command
         .env("LD_TRACE_LOADED_OBJECTS", "1")
         .output()
         .await
-        .map_err(failed())?;
+        .map_err(ClusterError::while_doing(&doing))?;
     let mut found = parse_libraries(&String::from_utf8_lossy(&output.stdout));
     let folder = found
         .iter()
