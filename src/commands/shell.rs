@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 
 use anyhow::anyhow;
+use futures_util::future::join_all;
 use inroads_harness::access::Access;
 use inroads_harness::agent::Repertoire;
-use inroads_harness::cluster::ClusterError;
+use inroads_harness::cluster::{ClusterError, ClusterKind};
 use inroads_harness::engine::{Crew, Laptops, new_run_id};
 use inroads_harness::method::{Method, Vantage};
 use inroads_harness::scenario::Target;
-use inroads_harness::{Cluster, Laptop, Stage, clock};
+use inroads_harness::{Cluster, Laptop, Stage, clock, software};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -103,7 +104,11 @@ async fn in_cluster(
         };
         progress.say(&advice(crew.as_ref(), &arguments.method, &stage));
         progress.end();
-        let status = attend(command(laptop.as_ref(), crew.as_ref(), &arguments.command)).await;
+        // A laptop of the lab sees this machine's files, so what was unpacked for workloads can be used there.
+        let path = software::path_with_unpacked().filter(|_| stage.facts.kind == ClusterKind::Lab);
+        let path = path.and_then(|path| path.into_string().ok());
+        let command = command(laptop.as_ref(), path, crew.as_ref(), &arguments.command);
+        let status = attend(command).await;
         if let Some(crew) = crew {
             crew.end().await;
         }
@@ -124,9 +129,12 @@ async fn deploy_workloads(
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let steps = |step: &str| progress.step(step);
-    for scenario in &repertoire.scenarios {
+    let deploying = repertoire.scenarios.iter().map(|scenario| {
         let deploying = stage.deploy_workload(cluster, scenario.manifests(), &steps);
-        match deploying.await {
+        async move { (scenario, deploying.await) }
+    });
+    for (scenario, deployed) in join_all(deploying).await {
+        match deployed {
             Err(error @ ClusterError::Missing { .. }) => {
                 progress.say(&format!("`{}` is not there: {error}", scenario.id()));
             }
@@ -185,8 +193,16 @@ fn advice(crew: Option<&Crew>, name: &str, stage: &Stage) -> String {
     text
 }
 
-fn command(laptop: &dyn Laptop, crew: Option<&Crew>, words: &[OsString]) -> Command {
+fn command(
+    laptop: &dyn Laptop,
+    path: Option<String>,
+    crew: Option<&Crew>,
+    words: &[OsString],
+) -> Command {
     let mut variables = vec![("INROADS_LAPTOP", laptop.name().to_owned())];
+    if let Some(path) = path {
+        variables.push(("PATH", path));
+    }
     if let Some(Access::Socks5 {
         proxy,
         username,

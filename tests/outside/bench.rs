@@ -103,6 +103,7 @@ fn check_measurements(run: &Value) {
             ("http", &["latency", "requests", "download", "upload"][..]),
             ("mongo-replica-set", &["latency", "finds", "inserts"][..]),
             ("dns", &["latency", "lookups"][..]),
+            ("redis-cluster", &["latency", "operations", "pipelined"][..]),
         ] {
             for metric in metrics {
                 let cell = measurements.iter().find(|cell| {
@@ -130,7 +131,7 @@ fn check_measurements(run: &Value) {
 
 fn check_probes(run: &Value) {
     let probes = run["probes"].as_array().unwrap();
-    assert!(probes.len() >= 9 * METHODS.len(), "{}", probes.len());
+    assert!(probes.len() >= 11 * METHODS.len(), "{}", probes.len());
     for probe in probes {
         let text = |key: &str| probe[key].as_str().unwrap_or_default();
         assert!(!text("expected").is_empty(), "{probe}");

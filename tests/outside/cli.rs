@@ -134,7 +134,10 @@ fn a_list_and_a_schema_are_json_and_completions_know_the_commands() {
             "wireguard"
         ]
     );
-    assert_eq!(ids("scenarios"), ["http", "mongo-replica-set", "dns"]);
+    assert_eq!(
+        ids("scenarios"),
+        ["http", "redis-cluster", "mongo-replica-set", "dns"]
+    );
     let plain = program.ok(&["list"]);
     let words = "wireguard dns/srv fidelity/half-close [thorough] --peer";
     for word in words.split(' ') {

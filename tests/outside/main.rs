@@ -21,4 +21,5 @@ mod many;
 mod mongo;
 mod peers;
 mod program;
+mod redis;
 mod shell;

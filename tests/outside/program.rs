@@ -96,6 +96,14 @@ impl Program {
         self.home.path()
     }
 
+    /// Where software is unpacked: once for all tests, but for a user who may not write there.
+    pub(crate) fn cache(&self) -> PathBuf {
+        match self.user {
+            User::Own => Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"),
+            User::Nobody => self.home().join("cache"),
+        }
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match self.user {
             User::Own => Command::new(&self.file),
@@ -128,6 +136,7 @@ impl Program {
             .env("HOME", self.home())
             .env("TMPDIR", self.home())
             .env("XDG_RUNTIME_DIR", self.home().join("run"))
+            .env("INROADS_CACHE", self.cache())
             .env("SHELL", "/bin/sh")
             .env_remove("KUBECONFIG")
             // Whatever is installed here, each test has the cluster that it is about.

@@ -23,11 +23,16 @@ fn shell(method: &str, script: &str) -> Ended {
 
 /// Where the laptop of `forward` finds the web server, as the program says it before it runs the command.
 pub(crate) fn forwarded(running: &mut Running) -> String {
+    forwarded_from(running, &format!("{NAME}:80"))
+}
+
+/// The same for any target.
+pub(crate) fn forwarded_from(running: &mut Running, target: &str) -> String {
     running.until("an address", |running| {
         let said = running.said();
         let line = said
             .lines()
-            .find(|line| line.contains(&format!("{NAME}:80 is at ")))?;
+            .find(|line| line.contains(&format!("{target} is at ")))?;
         let address = line.rsplit_once(' ')?.1.to_owned();
         said.contains(&format!("{address}\n")).then_some(address)
     })

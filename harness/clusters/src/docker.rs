@@ -181,7 +181,10 @@ impl Docker {
         let filter = format!("label={label}");
         let format = "{{.Repository}}:{{.Tag}}";
         let asked = self.command(["images", "--filter", &filter, "--format", format]);
-        lines(&asked.run("listing images").await.unwrap_or_default())
+        let mut found = lines(&asked.run("listing images").await.unwrap_or_default());
+        // One whose name has gone to another.
+        found.retain(|name| !name.contains("<none>"));
+        found
     }
 
     /// The containers that `filter` selects, running or not, by `format`.

@@ -178,15 +178,14 @@ async fn libraries(program: &Path, folders: &[PathBuf]) -> Result<Vec<PathBuf>, 
     let doing = format!("finding the libraries of `{}`", program.display());
     let mut command = Command::new(program);
     if !folders.is_empty() {
-        let path = std::env::join_paths(folders);
-        let path = path.map_err(ClusterError::while_doing(doing.clone()))?;
+        let path = std::env::join_paths(folders).map_err(ClusterError::while_doing(&doing))?;
         command.env("LD_LIBRARY_PATH", path);
     }
     let output = command
         .env("LD_TRACE_LOADED_OBJECTS", "1")
         .output()
         .await
-        .map_err(ClusterError::while_doing(doing))?;
+        .map_err(ClusterError::while_doing(&doing))?;
     let mut found = parse_libraries(&String::from_utf8_lossy(&output.stdout));
     let folder = found
         .iter()

@@ -557,11 +557,12 @@ fn rename_outside(object: &mut Value, namespace: &str) {
 /// Whether a workload's status says that all it asks for is there, in its present generation.
 fn is_ready(object: &DynamicObject) -> bool {
     let (spec, status) = (&object.data["spec"], &object.data["status"]);
-    if status["observedGeneration"].as_i64() < object.metadata.generation {
-        return false;
-    }
+    // A Job's status has no `observedGeneration` (batch/v1 JobStatus).
     if let Some(wanted) = spec["completions"].as_u64() {
         return status["succeeded"].as_u64() >= Some(wanted);
+    }
+    if status["observedGeneration"].as_i64() < object.metadata.generation {
+        return false;
     }
     let wanted = spec["replicas"]
         .as_u64()
@@ -580,6 +581,22 @@ fn is_ready(object: &DynamicObject) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_is_ready_once_it_has_completed_though_it_observes_no_generation() {
+        let job = |succeeded: Value| -> DynamicObject {
+            let job = json!({
+                "apiVersion": "batch/v1", "kind": "Job",
+                "metadata": { "name": "form", "generation": 1 },
+                "spec": { "completions": 1 },
+                "status": { "succeeded": succeeded },
+            });
+            serde_json::from_value(job).unwrap()
+        };
+        assert!(is_ready(&job(json!(1))));
+        assert!(!is_ready(&job(json!(0))));
+        assert!(!is_ready(&job(Value::Null)));
+    }
 
     #[test]
     fn the_namespace_is_changed_wherever_the_manifest_names_it() {
