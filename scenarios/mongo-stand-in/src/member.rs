@@ -5,8 +5,6 @@ mod election;
 mod heartbeat;
 mod replication;
 
-pub(crate) use election::campaign;
-
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +20,7 @@ use crate::oplog::{Change, Entry, OpTime, Oplog, SessionWrite};
 use crate::store::Store;
 
 pub(crate) use consensus::{Candidacy, Consensus, Pulse, Standing, Timing};
+pub(crate) use election::campaign;
 
 /// A member.
 pub(crate) struct Member {
