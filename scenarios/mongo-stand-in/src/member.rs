@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{Document, doc};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::cursors::Cursors;
 use crate::error::{Code, CommandError};
+use crate::framing::MOST_LARGE;
 use crate::oplog::{Change, Entry, OpTime, Oplog, SessionWrite};
 use crate::store::Store;
 
@@ -28,6 +29,8 @@ pub(crate) struct Member {
     /// Names this process in `topologyVersion`.
     pub(crate) process: ObjectId,
     pub(crate) started: Instant,
+    /// Bounds how many large messages of clients are read at once.
+    pub(crate) large: Semaphore,
     state: Mutex<State>,
     /// Tells that something was logged.
     appended: watch::Sender<()>,
@@ -80,6 +83,7 @@ impl Member {
             config,
             process: ObjectId::new(),
             started: now,
+            large: Semaphore::new(MOST_LARGE),
             state: Mutex::new(state),
             appended: watch::Sender::new(()),
             progress: watch::Sender::new(()),

@@ -17,7 +17,7 @@ pub(super) enum Work {
         updates: bool,
     },
     FindAndModify {
-        statement: Statement,
+        statement: Box<Statement>,
         sort: Document,
         new: bool,
         projection: Projection,
@@ -83,7 +83,7 @@ impl Work {
             })
         };
         Ok(Self::FindAndModify {
-            statement,
+            statement: Box::new(statement),
             sort: request.document("sort")?.cloned().unwrap_or_default(),
             new: request.flag("new"),
             projection: Projection::parse(request.document("fields")?)?,
