@@ -41,7 +41,8 @@ impl Connection {
 
     /// Answers until the other side ends, or sends what is no message.
     pub(crate) async fn serve(mut self) -> Result<(), FramingError> {
-        while let Some(message) = framing::receive(&mut self.input).await? {
+        let member = self.member.clone();
+        while let Some(message) = framing::receive(&mut self.input, Some(&member.large)).await? {
             self.take(message).await?;
         }
         Ok(())

@@ -4,12 +4,20 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::wire::{self, HEADER, Message, WireError};
 
 /// Longest time from a message's first bytes to its last.
 const WHOLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A longer message counts as large, in bytes.
+const LARGE: usize = 64 << 10;
+
+/// The most large messages that are read at once where they are bounded, so that many clients which announce much
+/// do not take all memory.
+pub(crate) const MOST_LARGE: usize = 16;
 
 /// How much memory is taken at once for what is announced but not there yet, in bytes.
 const STEP: usize = 256 << 10;
@@ -28,16 +36,19 @@ pub(crate) enum FramingError {
     Slow(Duration),
 }
 
-/// Waits for the next message; `None` where the other side has ended between two messages.
+/// Waits for the next message; `None` where the other side has ended between two messages. A large one waits for
+/// its turn where `large` bounds them.
 pub(crate) async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
+    large: Option<&Semaphore>,
 ) -> Result<Option<Message>, FramingError> {
-    receive_within(stream, WHOLE_LIMIT).await
+    receive_within(stream, large, WHOLE_LIMIT).await
 }
 
 /// As [`receive`]; `limit` counts from a message's first bytes.
 async fn receive_within(
     stream: &mut (impl AsyncRead + Unpin),
+    large: Option<&Semaphore>,
     limit: Duration,
 ) -> Result<Option<Message>, FramingError> {
     let mut bytes = Vec::with_capacity(HEADER);
@@ -45,23 +56,21 @@ async fn receive_within(
     if stream.take(4).read_buf(&mut bytes).await? == 0 {
         return Ok(None);
     }
-    match timeout(limit, rest(stream, &mut bytes)).await {
-        Ok(read) => read?,
-        Err(_elapsed) => return Err(FramingError::Slow(limit)),
-    }
-    Ok(Some(wire::read(&bytes)?))
+    let reading = async {
+        fill(stream, &mut bytes, 4).await?;
+        let length = wire::length([bytes[0], bytes[1], bytes[2], bytes[3]])?;
+        let _turn = match large.filter(|_| length > LARGE) {
+            Some(large) => large.acquire().await.ok(),
+            None => None,
+        };
+        fill(stream, &mut bytes, length).await?;
+        Ok(Some(wire::read(&bytes)?))
+    };
+    let read = timeout(limit, reading).await;
+    read.unwrap_or(Err(FramingError::Slow(limit)))
 }
 
-/// Reads a message whose first bytes are there to its end. Memory grows with what comes.
-async fn rest(
-    stream: &mut (impl AsyncRead + Unpin),
-    bytes: &mut Vec<u8>,
-) -> Result<(), FramingError> {
-    fill(stream, bytes, 4).await?;
-    let length = wire::length([bytes[0], bytes[1], bytes[2], bytes[3]])?;
-    Ok(fill(stream, bytes, length).await?)
-}
-
+/// Reads until there are `length` bytes. Memory grows with what comes.
 async fn fill(
     stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
@@ -96,9 +105,9 @@ mod tests {
             }
         });
         for _ in 0..2 {
-            assert_eq!(receive(&mut ours).await.unwrap().unwrap().id, 5);
+            assert_eq!(receive(&mut ours, None).await.unwrap().unwrap().id, 5);
         }
-        assert!(receive(&mut ours).await.unwrap().is_none(), "the end");
+        assert!(receive(&mut ours, None).await.unwrap().is_none(), "the end");
         sending.await.unwrap();
     }
 
@@ -110,17 +119,30 @@ mod tests {
             .await
             .unwrap();
         let soon = Duration::from_millis(50);
-        let error = receive_within(&mut ours, soon).await.unwrap_err();
+        let error = receive_within(&mut ours, None, soon).await.unwrap_err();
         assert!(matches!(error, FramingError::Slow(_)), "{error}");
         theirs.write_all(&i32::MAX.to_le_bytes()).await.unwrap();
-        let error = receive(&mut ours).await.unwrap_err();
+        let error = receive(&mut ours, None).await.unwrap_err();
         assert!(
             matches!(error, FramingError::Wire(WireError::Length(_))),
             "{error}"
         );
         theirs.write_all(&[16, 0]).await.unwrap();
         drop(theirs);
-        let error = receive(&mut ours).await.unwrap_err();
+        let error = receive(&mut ours, None).await.unwrap_err();
         assert!(matches!(error, FramingError::Io(_)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_large_message_waits_for_its_turn_and_a_small_one_does_not() {
+        let soon = Duration::from_millis(50);
+        let none_free = Semaphore::new(0);
+        for (text, comes) in [("small".to_owned(), true), ("x".repeat(LARGE), false)] {
+            let bytes = wire::write(1, 0, &doc! { "text": text }, false).unwrap();
+            let (mut ours, mut theirs) = tokio::io::duplex(LARGE * 2);
+            theirs.write_all(&bytes).await.unwrap();
+            let read = receive_within(&mut ours, Some(&none_free), soon).await;
+            assert_eq!(read.is_ok(), comes);
+        }
     }
 }

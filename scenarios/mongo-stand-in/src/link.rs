@@ -80,7 +80,7 @@ impl Link {
         self.last = self.last.wrapping_add(1);
         let request = wire::write(self.last, 0, command, false)?;
         stream.write_all(&request).await.map_err(LinkError::Send)?;
-        let answer = framing::receive(&mut stream).await?;
+        let answer = framing::receive(&mut stream, None).await?;
         match answer {
             Some(message) if message.answers == self.last => match message.body {
                 Body::Msg { document, .. } => Ok((stream, document)),

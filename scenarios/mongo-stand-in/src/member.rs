@@ -5,23 +5,23 @@ mod election;
 mod heartbeat;
 mod replication;
 
-pub(crate) use election::campaign;
-
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{Document, doc};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::cursors::Cursors;
 use crate::error::{Code, CommandError};
+use crate::framing::MOST_LARGE;
 use crate::oplog::{Change, Entry, OpTime, Oplog, SessionWrite};
 use crate::store::Store;
 
 pub(crate) use consensus::{Candidacy, Consensus, Pulse, Standing, Timing};
+pub(crate) use election::campaign;
 
 /// A member.
 pub(crate) struct Member {
@@ -29,6 +29,8 @@ pub(crate) struct Member {
     /// Names this process in `topologyVersion`.
     pub(crate) process: ObjectId,
     pub(crate) started: Instant,
+    /// Bounds how many large messages of clients are read at once.
+    pub(crate) large: Semaphore,
     state: Mutex<State>,
     /// Tells that something was logged.
     appended: watch::Sender<()>,
@@ -81,6 +83,7 @@ impl Member {
             config,
             process: ObjectId::new(),
             started: now,
+            large: Semaphore::new(MOST_LARGE),
             state: Mutex::new(state),
             appended: watch::Sender::new(()),
             progress: watch::Sender::new(()),

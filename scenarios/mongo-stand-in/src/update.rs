@@ -124,9 +124,8 @@ fn modify(
     argument: &Bson,
     inserted: bool,
 ) -> Result<(), CommandError> {
-    let (first, rest) = match path.split_once('.') {
-        None => return modify_here(document, modifier, path, argument, inserted),
-        Some(parts) => parts,
+    let Some((first, rest)) = path.split_once('.') else {
+        return modify_here(document, modifier, path, argument, inserted);
     };
     match document.get_mut(first) {
         Some(Bson::Document(inner)) => modify(inner, modifier, rest, argument, inserted),

@@ -239,3 +239,71 @@ pub(super) fn short(address: &str) -> &str {
 fn address(address: &ServerAddress) -> String {
     address.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use inroads_harness::access::{PrefixMap, Secret};
+
+    use super::*;
+
+    fn workload() -> Workload {
+        Workload {
+            namespace: "team".to_owned(),
+            domain: "cluster.local".to_owned(),
+            ..Workload::default()
+        }
+    }
+
+    async fn of(access: Access) -> Result<(ClientOptions, String), OpError> {
+        options(&Dialer::new(access), &workload(), Mode::Set).await
+    }
+
+    #[tokio::test]
+    async fn an_unmodified_client_has_the_members_names_and_the_set_and_no_more() {
+        let (options, changed) = of(Access::Unmodified).await.unwrap();
+        let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts[2], "mongo-2.mongo.team.svc.cluster.local:27017");
+        assert_eq!(hosts.len(), MEMBERS);
+        assert_eq!(options.repl_set_name.as_deref(), Some(SET));
+        assert!(options.socks5_proxy.is_none() && options.direct_connection.is_none());
+        assert_eq!(changed, "serverSelectionTimeoutMS=2000");
+    }
+
+    #[tokio::test]
+    async fn by_a_proxy_the_evidence_names_the_options_and_not_the_password() {
+        let proxy = SocketAddr::from(([192, 168, 50, 11], 31_080));
+        let access = Access::Socks5 {
+            proxy,
+            username: "inroads".to_owned(),
+            password: Secret::new("hunter2".to_owned()),
+        };
+        let (options, changed) = of(access).await.unwrap();
+        let socks = options.socks5_proxy.unwrap();
+        assert_eq!(
+            (socks.host.as_str(), socks.port),
+            ("192.168.50.11", Some(31_080))
+        );
+        assert!(changed.contains("proxyPassword") && !changed.contains("hunter2"));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_carry_the_protocol_says_so() {
+        let unmapped = of(Access::Rewritten(AddressMap::default())).await;
+        assert!(unmapped.unwrap_err().0.contains("mongo-0.mongo.team"));
+        let server = SocketAddr::from(([127, 0, 0, 1], 8001));
+        let prefixes = PrefixMap::default();
+        let by_path = of(Access::UrlPrefix { server, prefixes }).await;
+        assert!(by_path.unwrap_err().0.contains("HTTP"));
+    }
+
+    #[test]
+    fn pods_are_shown_by_their_names_and_listeners_by_their_addresses() {
+        assert_eq!(
+            short("mongo-1.mongo.team.svc.cluster.local:27017"),
+            "mongo-1"
+        );
+        assert_eq!(short("127.0.0.1:40001"), "127.0.0.1:40001");
+    }
+}

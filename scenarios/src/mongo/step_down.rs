@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use inroads_harness::clock::{self, Instant};
+use inroads_harness::clock;
 use inroads_harness::dial::Dialer;
 use inroads_harness::measure::OpError;
 use inroads_harness::probe::Attempt;
@@ -103,14 +103,12 @@ async fn follow(
     // Beside the writes, by a connection of its own of the same client.
     let ordered = async {
         let stepped = client.database("admin").run_command(order).await;
-        stepped
-            .map(|_ok| clock::now())
-            .map_err(|error| format!("ordering the step-down: {}", in_short(&error)))
+        stepped.map_err(|error| format!("ordering the step-down: {}", in_short(&error)))
     };
     let writing = go_on(collection, &mut written, seen, &before);
     let (stepped, followed) = tokio::join!(ordered, timeout(limit, writing));
-    let stepped = stepped?;
-    let resumed = followed.map_err(|_elapsed| {
+    stepped?;
+    let pause = followed.map_err(|_elapsed| {
         let why = written.first_error.clone().unwrap_or_default();
         format!(
             "{} stepped down, and no write succeeded at another member within {} s: {why}",
@@ -119,11 +117,11 @@ async fn follow(
         )
     })?;
     let lost = lost(collection, &written.acknowledged).await?;
-    let gap = resumed.saturating_duration_since(stepped).as_secs_f64();
     let text = format!(
-        "{} stepped down, {} took the next write {gap:.2} s later; {} writes acknowledged, {lost} lost, {} errors seen",
+        "{} stepped down, {} took the next write, after a pause of {:.3} s; {} writes acknowledged, {lost} lost, {} errors seen",
         short(&before),
         short(&written.by),
+        pause.as_secs_f64(),
         written.acknowledged.len(),
         written.errors,
     );
@@ -144,25 +142,27 @@ async fn write(
     Ok(())
 }
 
-/// Writes until enough writes were acknowledged by another member than `before`; gives the moment of the first.
+/// Writes until enough writes were acknowledged by another member than `before`; gives the time from the last
+/// write that the old one acknowledged to the first of the new one.
 async fn go_on(
     collection: &Collection<Document>,
     written: &mut Written,
     seen: &Seen,
     before: &str,
-) -> Instant {
-    let mut first = None;
+) -> Duration {
+    let mut last = clock::now();
+    let mut pause = None;
     let mut by_another = 0;
     loop {
         match write(collection, written, seen).await {
             Ok(()) if written.by != before => {
-                let first = *first.get_or_insert_with(clock::now);
+                let pause = *pause.get_or_insert_with(|| last.elapsed());
                 by_another += 1;
                 if by_another >= WRITES {
-                    return first;
+                    return pause;
                 }
             }
-            Ok(()) => {}
+            Ok(()) => last = clock::now(),
             Err(error) => {
                 written.errors += 1;
                 written.first_error.get_or_insert_with(|| in_short(&error));

@@ -83,7 +83,7 @@ pub(super) async fn pull(request: &Request<'_>) -> Outcome {
         answer.insert("committed", state.committed.to_document());
         match state.oplog.after(pulse.applied, PIECE) {
             Some(entries) => {
-                let entries = entries.iter().map(|entry| entry_of(entry));
+                let entries = entries.iter().map(entry_of);
                 answer.insert("entries", entries.collect::<Vec<Bson>>());
             }
             None => {
