@@ -195,8 +195,8 @@ pub(super) async fn many(dialer: &Dialer, workload: &Workload) -> Attempt {
 async fn at_once(dialer: &Dialer, hosts: &[String]) -> Result<String, String> {
     let started = clock::now();
     let together = async {
-        let hosts = hosts.iter().cycle().take(OPEN);
-        let opening = hosts.map(|host| Echo::open_within(OPEN_LIMIT, dialer, host));
+        let host = |number: usize| hosts[number % hosts.len()].as_str();
+        let opening = (0..OPEN).map(|number| Echo::open_within(OPEN_LIMIT, dialer, host(number)));
         let mut open = try_join_all(opening).await?;
         // All are open now. Each still works.
         let again = open.iter_mut();
@@ -218,9 +218,9 @@ async fn in_turn(dialer: &Dialer, hosts: &[String]) -> Result<String, String> {
     let started = clock::now();
     let mut done: usize = 0;
     let churning = async {
-        let hosts = hosts.iter().cycle().take(CHURN);
-        let mut turns = stream::iter(hosts)
-            .map(|host| Echo::open(dialer, host))
+        let host = |number: usize| hosts[number % hosts.len()].as_str();
+        let mut turns = stream::iter(0..CHURN)
+            .map(|number| Echo::open(dialer, host(number)))
             .buffer_unordered(CHURN_AT_ONCE);
         while let Some(turn) = turns.next().await {
             turn.map_err(|error| format!("after {done} in turn: {error}"))?;
