@@ -1,5 +1,7 @@
 //! How many files and sockets this process may have open.
 
+use std::io;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Raises the soft limit to the hard one. The soft one is often 1024, for the sake of programs that use select(2)
@@ -7,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 ///
 /// # Errors
 /// Where the system refuses, and all is as before.
-pub fn raise_limit() -> nix::Result<()> {
+pub fn raise_limit() -> io::Result<()> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;

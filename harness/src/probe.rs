@@ -208,3 +208,6 @@ fn judge(probe: &Probe, method: &dyn Method, outcome: Outcome) -> (Verdict, Opti
         (Outcome::Failed, None) => (Verdict::Fail, None),
     }
 }
+
+#[cfg(test)]
+mod tests;

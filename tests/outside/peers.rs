@@ -183,7 +183,9 @@ fn without_kubectl_its_methods_are_not_run_and_the_others_are() {
         assert!(reason.contains("no `kubectl` on the laptop's PATH"));
         assert!(reason.contains("`kubernetes-client`"), "{reason}");
         let probes = of(&run, "probes", method);
-        assert_eq!(probes.len(), 5);
+        let asked = of(&run, "probes", "forward").len();
+        assert!(asked > 0);
+        assert_eq!(probes.len(), asked, "those of the others");
         assert!(probes.iter().all(|probe| probe["verdict"] == "not-run"));
         assert_eq!(of(&run, "measurements", method).len(), 0);
     }

@@ -102,7 +102,7 @@ pub(super) const ALL: &[Probe] = &[
     ),
     must(
         "fidelity/many",
-        "500 connections at once, and 2000 in turn, all work",
+        "500 connections at once, and up to 2000 in turn, all work",
         &[Capability::Tcp],
     ),
     must(

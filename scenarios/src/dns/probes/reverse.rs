@@ -42,7 +42,7 @@ pub(super) async fn ptr(dialer: &Dialer, workload: &Workload) -> Result<Attempt,
         seen.push(text);
         if matches!(dialer.access(), Access::Unmodified) {
             let by_libc = libc::name(*ip).await;
-            let text = by_libc.as_ref().map_or_else(|error| &error.0, |name| name);
+            let text = by_libc.as_ref().unwrap_or_else(|error| &error.0);
             seen.push(format!("libc: {text}"));
             if !by_libc.is_ok_and(|name| found.contains(&name.to_ascii_lowercase())) {
                 return Ok(Attempt::fail(expected, seen.join(", ")));

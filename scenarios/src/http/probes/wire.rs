@@ -226,6 +226,15 @@ pub(super) struct Echo {
 impl Echo {
     /// Opens one and says a word over it: what accepts may not be what answers.
     pub(super) async fn open(dialer: &Dialer, host: &str) -> Result<Self, String> {
+        Self::open_within(ANSWER_LIMIT, dialer, host).await
+    }
+
+    /// The same where it may take longer, since there are many.
+    pub(super) async fn open_within(
+        limit: Duration,
+        dialer: &Dialer,
+        host: &str,
+    ) -> Result<Self, String> {
         let opened = async {
             let mut stream = dialer
                 .tcp(host, ECHO_PORT)
@@ -233,26 +242,31 @@ impl Echo {
                 .map_err(|error| error.to_string())?;
             let sent = stream.write_all(b"echo\n").await;
             sent.map_err(|error| error.to_string())?;
-            Ok::<_, String>(Self { stream })
+            let mut echo = Self { stream };
+            echo.say_within(limit, b"hello").await?;
+            Ok(echo)
         };
-        let opened = timeout(ANSWER_LIMIT, opened).await;
-        let mut echo = opened.map_err(|_elapsed| "it did not open in time".to_owned())??;
-        echo.say(b"hello").await?;
-        Ok(echo)
+        let opened = timeout(limit, opened).await;
+        opened.map_err(|_elapsed| format!("it did not open within {} s", limit.as_secs()))?
     }
 
     /// Sends bytes and takes the same back.
     pub(super) async fn say(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.say_within(ANSWER_LIMIT, bytes).await
+    }
+
+    /// The same where it may take longer, since there are many.
+    pub(super) async fn say_within(&mut self, limit: Duration, bytes: &[u8]) -> Result<(), String> {
         let mut back = vec![0; bytes.len()];
         let said = async {
             self.stream.write_all(bytes).await?;
             self.stream.read_exact(&mut back).await
         };
-        match timeout(ANSWER_LIMIT, said).await {
+        match timeout(limit, said).await {
             Ok(Ok(_)) if back == bytes => Ok(()),
             Ok(Ok(_)) => Err("other bytes came back".to_owned()),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_elapsed) => Err(format!("no answer within {} s", ANSWER_LIMIT.as_secs())),
+            Err(_elapsed) => Err(format!("no answer within {} s", limit.as_secs())),
         }
     }
 }
