@@ -49,7 +49,12 @@ impl Method for Tcp {
         &[]
     }
 
-    async fn invite(&self, _stage: &Stage, _targets: &[Target]) -> Result<Invitation, MethodError> {
+    async fn invite(
+        &self,
+        _stage: &Stage,
+        _targets: &[Target],
+        _laptop: usize,
+    ) -> Result<Invitation, MethodError> {
         Ok(Invitation::pack(&()))
     }
 
