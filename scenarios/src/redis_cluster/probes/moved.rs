@@ -56,7 +56,8 @@ async fn every_slot(dialer: &Dialer, connection: &mut ClusterConnection) -> Resu
         // Any master but the one that serves the slot.
         let wrong = (owners[usize::from(slot)] + 1 + sent_on % (masters.len() - 1)) % masters.len();
         let address = &masters[wrong].address;
-        let written = write_by(connection, &key(&TAGS[usize::from(slot)]), slot, address);
+        let key = key(&TAGS[usize::from(slot)]);
+        let written = write_by(connection, &key, slot, address);
         let written = timeout(LIMIT, written).await;
         let late = || format!("no answer within {} s", LIMIT.as_secs());
         written
