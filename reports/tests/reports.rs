@@ -1,7 +1,7 @@
 //! Every renderer on one input, side by side, and the schema against what is committed.
 
 use inroads_harness::run::{Run, SCHEMA_VERSION};
-use inroads_reports::{SCHEMA_FILE, beside, markdown, read, schema, table};
+use inroads_reports::{SCHEMA_FILE, beside, markdown, matrix, read, schema, table};
 
 /// A run with every kind of verdict and cell, and with hostile texts.
 fn sample() -> Run {
@@ -78,4 +78,13 @@ fn a_foreign_or_newer_file_is_refused_with_its_place() {
             .to_string()
             .contains("reads up to")
     );
+}
+
+#[test]
+fn the_matrix_shows_marks_scores_and_surprises() {
+    let text = matrix(&sample());
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+    insta::assert_snapshot!(text);
 }

@@ -103,6 +103,11 @@ impl Scenario for Http {
         probes::ALL
     }
 
+    fn disturbs(&self, probe: &Probe) -> bool {
+        // Through all methods at once it would ask how many connections the servers carry.
+        probe.id == "fidelity/many"
+    }
+
     async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {
         probes::attempt(id, dialer, workload).await
     }
