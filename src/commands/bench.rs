@@ -55,12 +55,11 @@ pub(crate) async fn conform(arguments: Conform) -> Exit {
     }
 }
 
+/// Methods, scenarios and probes.
+type Selected = (Vec<MethodId>, Vec<String>, BTreeSet<String>);
+
 /// The methods, scenarios and probes that were asked for.
-fn select(
-    repertoire: &Repertoire,
-    arguments: &Bench,
-    loads: bool,
-) -> Result<(Vec<MethodId>, Vec<String>, BTreeSet<String>), PlanError> {
+fn select(repertoire: &Repertoire, arguments: &Bench, loads: bool) -> Result<Selected, PlanError> {
     let (methods, mut scenarios) = Plan::select(
         repertoire,
         &arguments.methods,
