@@ -48,6 +48,15 @@ const ROWS: &[Row] = &[
     row("http", "cpu-cluster", "CPU/request, cluster", Part::Median),
     row("http", "memory-laptop", "memory, laptop", Part::Median),
     row("http", "memory-cluster", "memory, cluster", Part::Median),
+    row("redis-cluster", "latency", "latency p50", Part::Median),
+    row("redis-cluster", "latency", "latency p99", Part::P99),
+    row("redis-cluster", "operations", "GET and SET", Part::Median),
+    row(
+        "redis-cluster",
+        "pipelined",
+        "  sixteen in a pipeline",
+        Part::Median,
+    ),
     row("mongo-replica-set", "latency", "latency p50", Part::Median),
     row("mongo-replica-set", "latency", "latency p99", Part::P99),
     row("mongo-replica-set", "finds", "finds by _id", Part::Median),
@@ -288,6 +297,16 @@ fn footing(run: &Run) -> String {
         writeln!(
             text,
             "cautions about single figures: {cautions}, see report.md"
+        )
+        .expect("writing to a string");
+    }
+    for probe in run.probes.iter().filter(|probe| probe.is_surprise()) {
+        writeln!(
+            text,
+            "not as expected: {} through {} ({}), see report.md",
+            probe.id,
+            probe.method,
+            probe.outcome()
         )
         .expect("writing to a string");
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::bench::{METHODS, result};
 use crate::machine::Watch;
-use crate::program::{Program, Running, has, skip, turn, until};
+use crate::program::{Ended, Program, Running, has, skip, turn, until};
 
 /// Longest time for anything with a kind cluster.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -125,6 +125,30 @@ fn verdicts(run: &Value) -> Vec<(String, String, String)> {
         .collect()
 }
 
+/// Where kind is known not to be as expected, which is of the lab: probe and method. docs/FIDELITY.md has why.
+const DIFFERS: &[(&str, &str)] = &[("reach/no-endpoints", "route")];
+
+/// The run ended as it should, with no surprise but the known ones.
+fn is_as_known(ended: &Ended, run: &Value) {
+    let surprises = run["probes"].as_array().unwrap().iter().filter(|probe| {
+        let outcome = match probe["verdict"].as_str() {
+            Some("pass") => &probe["effort"],
+            _ => &probe["verdict"],
+        };
+        probe["verdict"] != "not-run" && probe["foreseen"] != *outcome
+    });
+    let surprises: Vec<&Value> = surprises.collect();
+    for probe in &surprises {
+        let of = (
+            probe["id"].as_str().unwrap(),
+            probe["method"].as_str().unwrap(),
+        );
+        assert!(DIFFERS.contains(&of), "{probe}");
+    }
+    let code = if surprises.is_empty() { 0 } else { 4 };
+    assert_eq!(ended.code, Some(code), "{}{}", ended.out, ended.err);
+}
+
 #[test]
 fn a_whole_run_on_a_fresh_cluster_leaves_nothing() {
     let _turn = turn();
@@ -137,11 +161,11 @@ fn a_whole_run_on_a_fresh_cluster_leaves_nothing() {
     let mut arguments = SMOKE.to_vec();
     arguments.extend(["--cluster", "kind"]);
     let ended = program.run(&arguments);
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     until_only(&before);
     watch.nothing_is_left();
 
     let run = result(&program, &program.only_run());
+    is_as_known(&ended, &run);
     assert_eq!(run["run"]["status"], "complete", "{}", run["warnings"]);
     let environment = &run["environment"];
     assert_eq!(environment["cluster"]["kind"], "kind");
@@ -231,9 +255,9 @@ fn one_cluster_serves_administrators_accounts_and_interrupts() {
         &account,
     ];
     let ended = program.run(&run);
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     until_only(&standing);
     let result = result(&program, &program.only_run());
+    is_as_known(&ended, &result);
     assert_eq!(
         result["run"]["status"], "complete",
         "{}",
