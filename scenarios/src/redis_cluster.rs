@@ -68,6 +68,11 @@ impl Scenario for RedisCluster {
         probes::ALL
     }
 
+    fn disturbs(&self, probe: &Probe) -> bool {
+        // While a slot moves, clients of other probes are asked to try again.
+        probe.id == "redis/ask"
+    }
+
     async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {
         probes::attempt(id, dialer, workload).await
     }
