@@ -222,7 +222,7 @@ pub fn write(
 /// An `OP_REPLY` that carries `document` alone.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_reply(id: i32, answers: i32, document: &Document) -> Result<Vec<u8>, WireError> {
     /// The server knows `awaitData`, as all servers have since version 1.6.
     const AWAIT_CAPABLE: i32 = 8;
@@ -237,7 +237,7 @@ pub fn write_reply(id: i32, answers: i32, document: &Document) -> Result<Vec<u8>
 /// An `OP_QUERY` for the command `document`, as clients before `OP_MSG` sent it.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_query(id: i32, namespace: &str, document: &Document) -> Result<Vec<u8>, WireError> {
     let mut bytes = header(id, 0, OP_QUERY);
     bytes.extend(0i32.to_le_bytes());
