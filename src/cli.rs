@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     after_help = "\
 Examples:
-  inroads bench all                      every method, every scenario, in about four minutes
+  inroads bench all                      every method, every scenario
   inroads bench socks wireguard --profile quick
   inroads conform --probe 'dns/*'        which method is transparent to what
   inroads bench forward --peer kubectl   ours beside the real kubectl port-forward and kubectl proxy
@@ -104,7 +104,7 @@ pub(crate) struct Bench {
     pub(crate) cluster: ClusterChoice,
     #[command(flatten)]
     pub(crate) laptops: LaptopsChoice,
-    /// How long and how often to measure: smoke, quick (under a minute), standard, thorough
+    /// How long and how often to measure: smoke, quick (about two minutes), standard, thorough
     #[arg(long, default_value = "standard")]
     pub(crate) profile: String,
     /// Seed of every random choice, such as the order of methods [default: random]
