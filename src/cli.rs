@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Run the scenarios through methods and compare
     Bench(Bench),
     /// Ask the probes alone, and say which method is transparent to what
-    Conform(Conform),
+    Conform(Asked),
     /// A shell, or one command, on a laptop that a method connects
     Shell(Shell),
     /// Keep a lab or a kind cluster up, for `kubectl` and for several runs
@@ -87,6 +87,21 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    #[command(flatten)]
+    pub(crate) laptops: LaptopsChoice,
+    /// How long and how often to measure: smoke, quick (about two minutes), standard, thorough
+    #[arg(long, default_value = "standard")]
+    pub(crate) profile: String,
+    /// Seed of every random choice, such as the order of methods [default: random]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+}
+
+/// What is asked, of which methods, where, and where the answer goes.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
     /// The methods, or `all`: the four and the control, with no variants [default: all]
     #[arg(value_name = "METHOD")]
     pub(crate) methods: Vec<String>,
@@ -102,14 +117,6 @@ pub(crate) struct Bench {
     pub(crate) probe: Vec<String>,
     #[command(flatten)]
     pub(crate) cluster: ClusterChoice,
-    #[command(flatten)]
-    pub(crate) laptops: LaptopsChoice,
-    /// How long and how often to measure: smoke, quick (about two minutes), standard, thorough
-    #[arg(long, default_value = "standard")]
-    pub(crate) profile: String,
-    /// Seed of every random choice, such as the order of methods [default: random]
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
     /// Where the run's folder goes
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) out: PathBuf,
@@ -117,33 +124,6 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) keep: bool,
     /// Print run.json instead of the table
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Conform {
-    /// The methods, or `all`: the four and the control, with no variants [default: all]
-    #[arg(value_name = "METHOD")]
-    pub(crate) methods: Vec<String>,
-    /// Also what another program makes of the same: kubectl; may be given several times
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) peer: Vec<String>,
-    /// Only this scenario; may be given several times [default: all]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) scenario: Vec<String>,
-    /// Only probes of this name, in which `*` stands for any text; may be given several times [default: all]
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) probe: Vec<String>,
-    #[command(flatten)]
-    pub(crate) cluster: ClusterChoice,
-    /// Where the run's folder goes
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub(crate) out: PathBuf,
-    /// Leave the kind cluster that was made for this run standing
-    #[arg(long)]
-    pub(crate) keep: bool,
-    /// Print run.json instead of the matrix
     #[arg(long)]
     pub(crate) json: bool,
 }

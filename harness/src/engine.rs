@@ -326,7 +326,7 @@ impl Engine<'_> {
                     let remedy = "the reason stands beside the probe";
                     self.warn(record, "probe-not-run", text, remedy);
                 }
-                record.run.probes.push(result);
+                record.answered(self, result);
             }
         }
     }
@@ -345,9 +345,8 @@ impl Engine<'_> {
         };
         for (scenario, probe) in questions {
             let result = crew.probe(*scenario, probe, workload).await;
-            let mut result =
+            let result =
                 result.unwrap_or_else(|error| probe::not_run(probe, method, &in_one_line(&error)));
-            result.foreseen = self.repertoire.expected.of(probe.id, &crew.method);
             self.observer.on(&Event::Probed(&result));
             results.push(result);
             // The next probe must not pay for what this one has broken.

@@ -1,4 +1,4 @@
-//! `inroads bench`.
+//! `inroads bench` and `inroads conform`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Wanted, cluster, laptops_cluster, print};
 use crate::agents::repertoire;
-use crate::cli::{Bench, Conform, LaptopsChoice};
+use crate::cli::{Asked, Bench, LaptopsChoice};
 use crate::exit::Exit;
 use crate::progress::Progress;
 
@@ -26,29 +26,13 @@ pub(crate) async fn run(arguments: Bench) -> Exit {
 }
 
 /// Asks the probes alone.
-pub(crate) async fn conform(arguments: Conform) -> Exit {
-    let Conform {
-        methods,
-        peer,
-        scenario,
-        probe,
-        cluster,
-        out,
-        keep,
-        json,
-    } = arguments;
+pub(crate) async fn conform(asked: Asked) -> Exit {
     let arguments = Bench {
-        methods,
-        peer,
-        scenario,
-        probe,
-        cluster,
+        asked,
         laptops: LaptopsChoice::default(),
+        // Only loads take their times from it.
         profile: "quick".to_owned(),
         seed: None,
-        out,
-        keep,
-        json,
     };
     match try_run(arguments, false).await {
         Ok(exit) | Err(exit) => exit,
@@ -59,14 +43,10 @@ pub(crate) async fn conform(arguments: Conform) -> Exit {
 type Selected = (Vec<MethodId>, Vec<String>, BTreeSet<String>);
 
 /// The methods, scenarios and probes that were asked for.
-fn select(repertoire: &Repertoire, arguments: &Bench, loads: bool) -> Result<Selected, PlanError> {
-    let (methods, mut scenarios) = Plan::select(
-        repertoire,
-        &arguments.methods,
-        &arguments.peer,
-        &arguments.scenario,
-    )?;
-    let probes = Plan::select_probes(repertoire, &scenarios, &arguments.probe)?;
+fn select(repertoire: &Repertoire, asked: &Asked, loads: bool) -> Result<Selected, PlanError> {
+    let (methods, mut scenarios) =
+        Plan::select(repertoire, &asked.methods, &asked.peer, &asked.scenario)?;
+    let probes = Plan::select_probes(repertoire, &scenarios, &asked.probe)?;
     if !loads {
         // A workload that nobody asks anything need not be there.
         scenarios.retain(|id| {
@@ -80,22 +60,26 @@ fn select(repertoire: &Repertoire, arguments: &Bench, loads: bool) -> Result<Sel
 
 async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
     let repertoire = repertoire();
-    let selected = select(&repertoire, &arguments, loads);
+    let Bench {
+        asked,
+        laptops,
+        profile,
+        seed,
+    } = arguments;
+    let selected = select(&repertoire, &asked, loads);
     let (methods, scenarios, probes) = selected.map_err(Exit::usage)?;
     let plan = Plan {
         methods,
         scenarios,
         probes,
         loads,
-        profile: Profile::named(&arguments.profile).map_err(Exit::usage)?,
-        seed: arguments
-            .seed
-            .unwrap_or_else(|| u64::from(rand::random::<u32>())),
-        namespace: arguments.cluster.namespace.clone(),
+        profile: Profile::named(&profile).map_err(Exit::usage)?,
+        seed: seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+        namespace: asked.cluster.namespace.clone(),
         command: command_line(),
     };
     let id = new_run_id();
-    let folder = arguments.out.join(&id);
+    let folder = asked.out.join(&id);
     make_folder(&folder)?;
 
     let interrupted = CancellationToken::new();
@@ -107,15 +91,15 @@ async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
         .filter_map(|id| repertoire.method(id))
         .collect();
     let wanted = Wanted {
-        choice: &arguments.cluster,
+        choice: &asked.cluster,
         run: &id,
-        keep: arguments.keep,
+        keep: asked.keep,
         cancel: &interrupted,
     };
     let cluster = cluster(&wanted, &chosen, &progress).await;
     // Nothing was measured, so nothing is kept.
     let cluster = cluster.inspect_err(|_exit| drop(std::fs::remove_dir(&folder)))?;
-    let elsewhere = match laptops_cluster(&arguments.laptops, &wanted, &progress).await {
+    let elsewhere = match laptops_cluster(&laptops, &wanted, &progress).await {
         Ok(elsewhere) => elsewhere,
         Err(exit) => {
             drop(std::fs::remove_dir(&folder));
@@ -123,7 +107,7 @@ async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
             return Err(exit);
         }
     };
-    let laptops = arguments.laptops.laptops.map(|count| PodLaptops {
+    let laptops = laptops.laptops.map(|count| PodLaptops {
         count: count.into(),
         cluster: elsewhere.as_deref(),
     });
@@ -143,7 +127,7 @@ async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
     progress.end();
     let run = outcome.map_err(|error| failed(error, &folder))?;
     released.map_err(Exit::failed)?;
-    show(&run, &folder, arguments.json, loads).map_err(Exit::failed)?;
+    show(&run, &folder, asked.json, loads).map_err(Exit::failed)?;
     Ok(match run.run.status {
         _ if interrupted.is_cancelled() => Exit::Interrupted,
         _ if run.probes.iter().any(is_required_surprise) => Exit::Surprise,

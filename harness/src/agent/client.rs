@@ -164,12 +164,18 @@ impl Agent {
         .await
     }
 
-    /// Finds out whether anything answers at an address over TCP, be it with a refusal.
+    /// At which of these addresses nothing answers over TCP, not even with a refusal.
     ///
     /// # Errors
-    /// See [`AgentError`]; silence is one.
-    pub async fn knock(&mut self, address: SocketAddr) -> Result<(), AgentError> {
-        self.done(Order::Knock { address }).await
+    /// See [`AgentError`].
+    pub async fn knock(
+        &mut self,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, AgentError> {
+        match self.call(Order::Knock { addresses }, ORDER_LIMIT).await? {
+            Answer::Silent(addresses) => Ok(addresses),
+            other => Err(self.unexpected(&other)),
+        }
     }
 
     /// Asks one probe.

@@ -50,10 +50,11 @@ pub enum Order {
         /// The port.
         port: u16,
     },
-    /// Find out whether anything answers at an address, be it with a refusal. Answered with [`Answer::Done`].
+    /// Find out at which of these addresses nothing answers over TCP, not even with a refusal. Answered with
+    /// [`Answer::Silent`].
     Knock {
-        /// The address.
-        address: SocketAddr,
+        /// The addresses.
+        addresses: Vec<SocketAddr>,
     },
     /// Ask one probe. Answered with [`Answer::Probed`].
     Probe {
@@ -98,6 +99,8 @@ pub enum Answer {
         /// What carries it.
         components: Vec<Component>,
     },
+    /// Where nothing answers.
+    Silent(Vec<SocketAddr>),
     /// A probe's result.
     Probed(ProbeResult),
     /// A load's figures.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
@@ -132,7 +133,7 @@ impl Worker {
             Order::Connect { method, invitation } => self.connect(&method, invitation).await,
             Order::Disconnect => self.disconnect().await,
             Order::Reach { access, host, port } => reach(access, &host, port).await,
-            Order::Knock { address } => knock(address).await,
+            Order::Knock { addresses } => Ok(Answer::Silent(silent(addresses).await)),
             Order::Probe {
                 scenario,
                 probe,
@@ -261,14 +262,22 @@ async fn reach(access: Access, host: &str, port: u16) -> Outcome {
     }
 }
 
+/// Where nothing answers. All are knocked at together: a firewall may swallow what goes to every one.
+async fn silent(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let knocking = addresses.iter().map(|address| answers(*address));
+    let answered = join_all(knocking).await;
+    let all = addresses.into_iter().zip(answered);
+    all.filter_map(|(address, answered)| (!answered).then_some(address))
+        .collect()
+}
+
 /// Whether anything answers: a refusal comes from there too.
-async fn knock(address: SocketAddr) -> Outcome {
+async fn answers(address: SocketAddr) -> bool {
     let knocking = tokio::net::TcpStream::connect(address);
     match tokio::time::timeout(KNOCK_LIMIT, knocking).await {
-        Ok(Ok(_stream)) => Ok(Answer::Done),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(Answer::Done),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_elapsed) => Err(format!("{address} is silent").into()),
+        Ok(Ok(_stream)) => true,
+        Ok(Err(error)) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        Err(_elapsed) => false,
     }
 }
 

@@ -68,7 +68,7 @@ impl Crew {
         };
         try_join_all(prepared.iter_mut().map(|it| it.check(stage, method))).await?;
         let silent = match prepared.first_mut() {
-            Some(laptop) if method.speaks_to_nodes() => laptop.silent_nodes(stage).await,
+            Some(laptop) if method.speaks_to_nodes() => laptop.silent_nodes(stage).await?,
             _ => Vec::new(),
         };
         Ok((prepared, silent))

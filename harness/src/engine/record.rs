@@ -154,10 +154,14 @@ impl Record {
             if self.run.probes.iter().any(told) {
                 continue;
             }
-            let mut result = probe::not_run(asked, method, reason);
-            result.foreseen = engine.repertoire.expected.of(asked.id, &id);
-            self.run.probes.push(result);
+            self.answered(engine, probe::not_run(asked, method, reason));
         }
+    }
+
+    /// Takes a probe's result in, with what was expected of it.
+    pub(super) fn answered(&mut self, engine: &Engine<'_>, mut result: ProbeResult) {
+        result.foreseen = engine.repertoire.expected.of(&result.id, &result.method);
+        self.run.probes.push(result);
     }
 
     /// Saves what is known: the file is whole at every moment, the new one or the one before.

@@ -109,15 +109,12 @@ impl Prepared {
     }
 
     /// Which of the nodes do not answer this laptop.
-    pub(super) async fn silent_nodes(&mut self, stage: &Stage) -> Vec<IpAddr> {
-        let mut silent = Vec::new();
-        for node in &stage.facts.nodes {
-            let kubelet = SocketAddr::new(node.address, KUBELET_PORT);
-            if self.connector.knock(kubelet).await.is_err() {
-                silent.push(node.address);
-            }
-        }
-        silent
+    pub(super) async fn silent_nodes(&mut self, stage: &Stage) -> Result<Vec<IpAddr>, MethodError> {
+        let nodes = stage.facts.nodes.iter();
+        let kubelets = nodes.map(|node| SocketAddr::new(node.address, KUBELET_PORT));
+        let silent = self.connector.knock(kubelets.collect()).await;
+        let silent = silent.map_err(MethodError::while_doing("knocking at the nodes"))?;
+        Ok(silent.into_iter().map(|kubelet| kubelet.ip()).collect())
     }
 
     /// Connects the laptop of number `index`.

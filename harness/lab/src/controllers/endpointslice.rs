@@ -1,5 +1,6 @@
 //! EndpointSlices: where each Service's pods are, in pieces of a bounded size.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -53,55 +54,74 @@ impl Controller for EndpointSlices {
             // The slices are the Service's own, and go with it.
             return Ok(None);
         };
-        let mut present = own_slices(context, &service);
-        if !endpoints::is_managed(&service) {
-            present
-                .iter()
-                .try_for_each(|slice| client.delete(&**slice))?;
-            return Ok(None);
-        }
-        let pods = client.list::<Pod>(Some(&key.namespace));
-        for wanted in wanted(&service, &pods) {
-            // A slice is kept for the same ports, so that most changes touch one slice only.
-            match present.iter().position(|slice| slice.ports == wanted.ports) {
-                Some(index) => {
-                    let slice = present.remove(index);
-                    let updated = EndpointSlice {
-                        metadata: ObjectMeta {
-                            labels: wanted.metadata.labels.clone(),
-                            ..slice.metadata.clone()
-                        },
-                        ..wanted
-                    };
-                    if *slice != updated {
-                        client.update(&updated)?;
-                    }
-                }
-                None => client.create(&wanted).map(drop)?,
-            }
-        }
-        present
-            .iter()
-            .try_for_each(|slice| client.delete(&**slice))?;
+        let wanted = if endpoints::is_managed(&service) {
+            wanted(&service, &client.list::<Pod>(Some(&key.namespace)))
+        } else {
+            Vec::new()
+        };
+        settle(context, item, MANAGER, wanted)?;
         Ok(None)
     }
 }
 
-/// The slices that this controller made for the Service; there may be others.
-fn own_slices(context: &Context<'_>, service: &Service) -> Vec<Arc<EndpointSlice>> {
-    let all = context
-        .client
-        .list::<EndpointSlice>(Some(service.namespace()));
-    let is_own = |slice: &Arc<EndpointSlice>| {
-        let labels = slice.metadata.labels.clone().unwrap_or_default();
-        labels
-            .get(MANAGER_LABEL)
-            .is_some_and(|manager| manager == MANAGER)
-            && labels
-                .get(SERVICE_LABEL)
-                .is_some_and(|name| name == service.name())
+/// Makes those slices of `manager` that there should be for the Service of `item`, and deletes its others. A slice is
+/// kept for the same ports, so that most changes touch one slice only.
+pub(super) fn settle(
+    context: &Context<'_>,
+    item: &Item,
+    manager: &str,
+    wanted: Vec<EndpointSlice>,
+) -> Result<(), Status> {
+    let (client, key) = (&context.client, &item.key);
+    let mut present = client.list::<EndpointSlice>(Some(&key.namespace));
+    present.retain(|slice| is_of(slice, manager, &key.name));
+    for wanted in wanted {
+        let same = |slice: &Arc<EndpointSlice>| {
+            slice.ports == wanted.ports && slice.address_type == wanted.address_type
+        };
+        match present.iter().position(same) {
+            Some(index) => {
+                let slice = present.remove(index);
+                let updated = EndpointSlice {
+                    metadata: ObjectMeta {
+                        labels: wanted.metadata.labels.clone(),
+                        ..slice.metadata.clone()
+                    },
+                    ..wanted
+                };
+                if *slice != updated {
+                    client.update(&updated)?;
+                }
+            }
+            None => client.create(&wanted).map(drop)?,
+        }
+    }
+    present.iter().try_for_each(|slice| client.delete(&**slice))
+}
+
+fn is_of(slice: &EndpointSlice, manager: &str, service: &str) -> bool {
+    let has = |label: &str, value: &str| {
+        let labels = slice.metadata.labels.as_ref();
+        labels.and_then(|it| it.get(label)).map(String::as_str) == Some(value)
     };
-    all.into_iter().filter(is_own).collect()
+    has(MANAGER_LABEL, manager) && has(SERVICE_LABEL, service)
+}
+
+/// What a slice of `manager` says of itself, for the Service, or the Endpoints of its name, that owns it.
+pub(super) fn metadata<T: Kind>(
+    owner: &T,
+    manager: &str,
+    mut labels: BTreeMap<String, String>,
+) -> ObjectMeta {
+    labels.insert(SERVICE_LABEL.to_owned(), owner.name().to_owned());
+    labels.insert(MANAGER_LABEL.to_owned(), manager.to_owned());
+    ObjectMeta {
+        generate_name: Some(format!("{}-", owner.name())),
+        namespace: Some(owner.namespace().to_owned()),
+        labels: Some(labels),
+        owner_references: Some(vec![ownership::reference(owner)]),
+        ..ObjectMeta::default()
+    }
 }
 
 /// The slices that there should be; one without endpoints, if there are no pods.
@@ -130,17 +150,8 @@ fn wanted(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSlice> {
 }
 
 fn slice(service: &Service, endpoints: Vec<Endpoint>, ports: Vec<EndpointPort>) -> EndpointSlice {
-    let mut labels = endpoints::labels(service);
-    labels.insert(SERVICE_LABEL.to_owned(), service.name().to_owned());
-    labels.insert(MANAGER_LABEL.to_owned(), MANAGER.to_owned());
     EndpointSlice {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", service.name())),
-            namespace: service.metadata.namespace.clone(),
-            labels: Some(labels),
-            owner_references: Some(vec![ownership::reference(service)]),
-            ..ObjectMeta::default()
-        },
+        metadata: metadata(service, MANAGER, endpoints::labels(service)),
         address_type: "IPv4".to_owned(),
         endpoints: Some(endpoints),
         ports: Some(ports),

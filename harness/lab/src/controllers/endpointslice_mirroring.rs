@@ -2,27 +2,20 @@
 //! kube-proxy read slices only.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service},
-        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
 };
 
-use super::{Context, Controller, Item, endpoints, ownership};
+use super::{Context, Controller, Item, endpoints, endpointslice};
 use crate::apiserver::{
-    kinds::Kind,
     registry::{ENDPOINT_SLICES, ENDPOINTS, Resource, SERVICES},
     status::Status,
     store::Change,
 };
 
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 
 /// Set to `true`, it says that somebody makes slices too.
@@ -52,37 +45,13 @@ impl Controller for Mirroring {
         item: &Item,
     ) -> Result<Option<Timestamp>, Status> {
         let (client, key) = (&context.client, &item.key);
-        let mut present = own_slices(context, &key.namespace, &key.name);
         let service = client.find::<Service>(&key.namespace, &key.name);
         let listed = client.find::<Endpoints>(&key.namespace, &key.name);
         let wanted = match (service, listed) {
             (Some(service), Some(listed)) if is_mirrored(&service, &listed) => wanted(&listed),
             _ => Vec::new(),
         };
-        for wanted in wanted {
-            let same = |slice: &Arc<EndpointSlice>| {
-                slice.ports == wanted.ports && slice.address_type == wanted.address_type
-            };
-            match present.iter().position(same) {
-                Some(index) => {
-                    let slice = present.remove(index);
-                    let updated = EndpointSlice {
-                        metadata: ObjectMeta {
-                            labels: wanted.metadata.labels.clone(),
-                            ..slice.metadata.clone()
-                        },
-                        ..wanted
-                    };
-                    if *slice != updated {
-                        client.update(&updated)?;
-                    }
-                }
-                None => client.create(&wanted).map(drop)?,
-            }
-        }
-        present
-            .iter()
-            .try_for_each(|slice| client.delete(&**slice))?;
+        endpointslice::settle(context, item, MANAGER, wanted)?;
         Ok(None)
     }
 }
@@ -95,21 +64,6 @@ fn is_mirrored(service: &Service, listed: &Endpoints) -> bool {
         .as_ref()
         .and_then(|spec| spec.selector.as_ref());
     selector.is_none_or(|selector| selector.is_empty()) && skipped.is_none_or(|it| it != "true")
-}
-
-/// The slices that this controller made for the Service.
-fn own_slices(context: &Context<'_>, namespace: &str, service: &str) -> Vec<Arc<EndpointSlice>> {
-    let all = context.client.list::<EndpointSlice>(Some(namespace));
-    let is_own = |slice: &Arc<EndpointSlice>| {
-        let labels = slice.metadata.labels.clone().unwrap_or_default();
-        labels
-            .get(MANAGER_LABEL)
-            .is_some_and(|manager| manager == MANAGER)
-            && labels
-                .get(SERVICE_LABEL)
-                .is_some_and(|name| name == service)
-    };
-    all.into_iter().filter(is_own).collect()
 }
 
 /// The slices that there should be: one for each subset and family of addresses.
@@ -139,9 +93,7 @@ fn slice(listed: &Endpoints, subset: &EndpointSubset, family: &str) -> Option<En
     if endpoints.is_empty() {
         return None;
     }
-    let mut labels = listed.metadata.labels.clone().unwrap_or_default();
-    labels.insert(SERVICE_LABEL.to_owned(), listed.name().to_owned());
-    labels.insert(MANAGER_LABEL.to_owned(), MANAGER.to_owned());
+    let labels = listed.metadata.labels.clone().unwrap_or_default();
     let ports = subset.ports.iter().flatten().map(|port| EndpointPort {
         name: Some(port.name.clone().unwrap_or_default()),
         port: Some(port.port),
@@ -149,13 +101,7 @@ fn slice(listed: &Endpoints, subset: &EndpointSubset, family: &str) -> Option<En
         app_protocol: port.app_protocol.clone(),
     });
     Some(EndpointSlice {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", listed.name())),
-            namespace: listed.metadata.namespace.clone(),
-            labels: Some(labels),
-            owner_references: Some(vec![ownership::reference(listed)]),
-            ..ObjectMeta::default()
-        },
+        metadata: endpointslice::metadata(listed, MANAGER, labels),
         address_type: family.to_owned(),
         endpoints: Some(endpoints),
         ports: Some(ports.collect()),
