@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ pub enum Access {
     Socks5 {
         /// Where the proxy listens, as seen from the laptop.
         proxy: SocketAddr,
-        /// RFC 1929 user name.
+        /// RFC 1929 user name; empty for a client that offers no authentication (RFC 1928 §3).
         username: String,
         /// RFC 1929 password.
         password: Secret<String>,
@@ -65,6 +65,23 @@ impl Access {
             Self::Unmodified => Effort::Unmodified,
             Self::Socks5 { .. } => Effort::Configured,
             Self::Rewritten(_) | Self::UrlPrefix { .. } => Effort::Rewritten,
+        }
+    }
+
+    /// What listens on a laptop, as another host would address it; `None` where nothing does.
+    #[must_use]
+    pub fn from_outside(&self, laptop: IpAddr) -> Option<Self> {
+        let moved = |listener: &SocketAddr| SocketAddr::new(laptop, listener.port());
+        match self {
+            Self::Unmodified | Self::Socks5 { .. } => None,
+            Self::Rewritten(StandIns(map)) => {
+                let map = map.iter().map(|(of, it)| (of.clone(), moved(it)));
+                Some(Self::Rewritten(StandIns(map.collect())))
+            }
+            Self::UrlPrefix { server, prefixes } => Some(Self::UrlPrefix {
+                server: moved(server),
+                prefixes: prefixes.clone(),
+            }),
         }
     }
 }

@@ -342,14 +342,14 @@ async fn socks_connect(
     host: &str,
     port: u16,
 ) -> Result<TcpStream, DialError> {
-    let negotiated = Socks5Stream::connect_with_password(
-        proxy,
-        host.to_owned(),
-        port,
-        username.to_owned(),
-        password.expose().clone(),
-        Config::default(),
-    );
+    let (host, config) = (host.to_owned(), Config::default());
+    let negotiated = async {
+        if username.is_empty() {
+            return Socks5Stream::connect(proxy, host, port, config).await;
+        }
+        let (username, password) = (username.to_owned(), password.expose().clone());
+        Socks5Stream::connect_with_password(proxy, host, port, username, password, config).await
+    };
     let stream = limited("the proxy", negotiated)
         .await?
         .map_err(DialError::from_socks)?;

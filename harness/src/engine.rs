@@ -9,10 +9,12 @@ mod crew;
 mod deployment;
 mod fleet;
 mod machine;
+mod questions;
 mod record;
 mod rounds;
 mod seat;
 mod summary;
+mod trials;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,21 +25,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Repertoire;
 use crate::causes::in_one_line;
+use crate::clock;
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{Event, Observer};
 use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
-use crate::method::{Interruptions, Method, MethodError, Vantage};
+use crate::method::{Method, MethodError, Vantage};
 use crate::plan::Plan;
 use crate::probe::Probe;
-use crate::run::{LEFT_BEHIND, ProbeResult, Run, Status, Verdict, Warning};
-use crate::scenario::{Scenario, Target, Workload};
+use crate::run::{LEFT_BEHIND, Run, Status, Warning};
+use crate::scenario::{Scenario, Target};
 use crate::stage::Stage;
-use crate::{clock, probe};
 
 pub use crew::{Crew, Laptops};
 pub use fleet::{Fleet, PodLaptops};
 pub use machine::{build_profile, new_run_id};
+use questions::Asking;
 use record::Record;
 pub use seat::Prepared;
 
@@ -50,11 +53,6 @@ const PROBES: Duration = Duration::from_secs(30);
 /// Why probes are not asked on laptops that are pods of the cluster.
 const LAPTOPS_INSIDE: &str =
     "the laptops are pods of the cluster that is measured, where every address works unmodified";
-/// The answers through one method, and what ended by itself during which probe.
-type Asked = (
-    Vec<ProbeResult>,
-    Vec<(MethodId, &'static str, Interruptions)>,
-);
 
 /// A run could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -183,11 +181,15 @@ impl Engine<'_> {
         }
         let workload = stage.observe().await?;
 
+        let inventory = stage.inventory().await?;
+
         self.observer.on(&Event::Phase("connecting laptops"));
-        let targets: Vec<Target> = scenarios
-            .iter()
-            .flat_map(|s| s.targets(&workload))
-            .collect();
+        let mut targets: Vec<Target> = Vec::new();
+        for target in scenarios.iter().flat_map(|s| s.targets(&workload)) {
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+        }
         let first = targets.first().cloned();
         let connecting = deployed.into_iter().map(|(method, deployed)| {
             let (targets, first) = (&targets, first.as_ref());
@@ -231,7 +233,14 @@ impl Engine<'_> {
                 self.warn(record, "probe-not-run", text, remedy);
             }
         }
-        self.ask_probes(crews, &scenarios, &workload, record).await;
+        let asking = Asking {
+            engine: self,
+            stage,
+            targets: &targets,
+            workload: &workload,
+            inventory: &inventory,
+        };
+        asking.all(crews, &scenarios, record).await;
         record.save()?;
         clock.spent(PROBES);
 
@@ -284,77 +293,6 @@ impl Engine<'_> {
         let remedy = "see the reason; `inroads doctor` tells what this machine lacks";
         self.warn(record, "method-not-run", text, remedy);
         reason
-    }
-
-    /// Asks every probe through every method. Methods are asked at the same time, since nothing is measured
-    /// meanwhile; but what disturbs a workload is asked afterwards, by one method after the other.
-    async fn ask_probes(
-        &self,
-        crews: &mut [Crew],
-        scenarios: &[&dyn Scenario],
-        workload: &Workload,
-        record: &mut Record,
-    ) {
-        let (mut alone, mut together) = (Vec::new(), Vec::new());
-        for &scenario in scenarios {
-            for probe in self.probes_of(scenario) {
-                let list = if scenario.disturbs(probe) {
-                    &mut alone
-                } else {
-                    &mut together
-                };
-                list.push((scenario, probe));
-            }
-        }
-        let asking = crews
-            .iter_mut()
-            .map(|crew| self.ask_in_turn(crew, &together, workload));
-        let mut asked = join_all(asking).await;
-        for question in &alone {
-            for crew in &mut *crews {
-                let question = std::slice::from_ref(question);
-                asked.push(self.ask_in_turn(crew, question, workload).await);
-            }
-        }
-        for (results, interruptions) in asked {
-            for (method, during, found) in interruptions {
-                record.interrupted(&method, during, found);
-            }
-            for result in results {
-                if result.verdict == Verdict::NotRun {
-                    let text = format!("`{}` through `{}` was not asked", result.id, result.method);
-                    let remedy = "the reason stands beside the probe";
-                    self.warn(record, "probe-not-run", text, remedy);
-                }
-                record.answered(self, result);
-            }
-        }
-    }
-
-    /// Asks one probe after the other through one method.
-    async fn ask_in_turn(
-        &self,
-        crew: &mut Crew,
-        questions: &[(&dyn Scenario, &'static Probe)],
-        workload: &Workload,
-    ) -> Asked {
-        let (mut results, mut interruptions) = (Vec::new(), Vec::new());
-        let method = self.repertoire.method(&crew.method);
-        let Some(method) = method.filter(|method| self.can_be_asked(*method)) else {
-            return (results, interruptions);
-        };
-        for (scenario, probe) in questions {
-            let result = crew.probe(*scenario, probe, workload).await;
-            let result =
-                result.unwrap_or_else(|error| probe::not_run(probe, method, &in_one_line(&error)));
-            self.observer.on(&Event::Probed(&result));
-            results.push(result);
-            // The next probe must not pay for what this one has broken.
-            if let Ok(Some(found)) = crew.interruptions().await {
-                interruptions.push((crew.method.clone(), probe.id, found));
-            }
-        }
-        (results, interruptions)
     }
 
     /// Whether an answer would say anything of the method: a laptop that is a pod of the cluster is in it already.

@@ -34,6 +34,7 @@ pub mod process_usage;
 pub mod role;
 pub mod run;
 pub mod scenario;
+pub mod snapshot;
 pub mod software;
 pub mod stage;
 pub mod stats;

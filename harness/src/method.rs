@@ -96,6 +96,15 @@ pub trait Method: Send + Sync {
         laptop: usize,
     ) -> Result<Invitation, MethodError>;
 
+    /// What is left of an invitation for somebody on the LAN who was not invited: all that can be found out there, and
+    /// none of its secrets.
+    ///
+    /// # Errors
+    /// [`MethodError::BadInvitation`] where it is another method's.
+    fn without_credential(&self, invitation: Invitation) -> Result<Invitation, MethodError> {
+        Ok(invitation)
+    }
+
     /// Connects this laptop. Runs in the laptop's agent. Whatever it changes on the laptop is undone
     /// when the connection closes or is dropped.
     ///
@@ -237,6 +246,9 @@ pub enum Part {
 /// programs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct LaptopNetwork {
+    /// Its address on the LAN; none where it has no way to the rest of the world.
+    #[serde(default)]
+    pub address: Option<std::net::IpAddr>,
     /// Destinations that have a route of their own, the default route apart.
     pub routes: Vec<ipnet::IpNet>,
     /// Those [`Method::programs`] that are installed.

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::access::{Access, Effort};
 use crate::clock::Stopwatch;
 use crate::dial::Dialer;
@@ -13,6 +15,12 @@ use crate::scenario::{Scenario, Workload};
 /// Longest time for one attempt.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(12);
 
+/// The same, where an attempt watches something go and come back.
+const WATCH_LIMIT: Duration = Duration::from_secs(45);
+
+/// Why a question that is about laptops has no answer through a method whose client is a pod.
+pub(crate) const NO_LAPTOP: &str = "the client is a pod in the cluster: there is no laptop, and nothing of it crosses the office LAN";
+
 /// A question, with its stable id.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
@@ -20,14 +28,97 @@ pub struct Probe {
     pub id: &'static str,
     /// What it asks.
     pub asks: &'static str,
-    /// Whether transparency requires it.
+    /// Whether it is required.
     pub level: Level,
     /// What a method must carry for it to be possible at all.
     pub needs: &'static [Capability],
+    /// How it is asked.
+    pub manner: Manner,
+}
+
+/// How a probe is asked, and what the controller does meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Of all methods at the same time.
+    Together,
+    /// The same, of laptops only: it is about the office LAN.
+    OnLaptops,
+    /// Of one method after the other, after all that can be asked at once: it disturbs the workload for others.
+    Alone,
+    /// Of all methods at the same time, while these pods are deleted and others take their place.
+    WhileReplaced(Whose),
+    /// By the controller, which has the connection itself in hand.
+    Tried(Trial),
+}
+
+/// Whose pods are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Those with this label of the workload.
+    Workload(&'static str),
+    /// The method's own.
+    Method,
+}
+
+/// What the controller tries with a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trial {
+    /// Another host on the LAN uses the method without its credential.
+    Neighbour,
+    /// What the laptop does elsewhere is compared with how it was before.
+    Unrelated,
+    /// The connection is ended in order and by SIGKILL, and what is left on the laptop and in the cluster is compared
+    /// with how it was before.
+    Teardown,
+    /// A host whose own network overlaps the cluster's is to be connected.
+    Overlap,
+    /// The rights that the method's manifests grant are taken away, one after the other.
+    Privilege,
+}
+
+impl Probe {
+    /// A required probe, asked of all methods at the same time.
+    #[must_use]
+    pub const fn must(id: &'static str, asks: &'static str, needs: &'static [Capability]) -> Self {
+        Self {
+            id,
+            asks,
+            level: Level::Must,
+            needs,
+            manner: Manner::Together,
+        }
+    }
+
+    /// One that is good to have.
+    #[must_use]
+    pub const fn should(
+        id: &'static str,
+        asks: &'static str,
+        needs: &'static [Capability],
+    ) -> Self {
+        Self {
+            level: Level::Should,
+            ..Self::must(id, asks, needs)
+        }
+    }
+
+    /// The same, asked in another manner.
+    #[must_use]
+    pub const fn asked(self, manner: Manner) -> Self {
+        Self { manner, ..self }
+    }
+
+    /// Longest time for one attempt.
+    pub(crate) const fn attempt_limit(&self) -> Duration {
+        match self.manner {
+            Manner::WhileReplaced(_) => WATCH_LIMIT,
+            _ => ATTEMPT_LIMIT,
+        }
+    }
 }
 
 /// One try, through one access.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// What a client in a pod would see.
     pub expected: String,
@@ -36,7 +127,7 @@ pub struct Attempt {
 }
 
 /// Why an attempt is no pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Miss {
     /// It was tried, and this was seen instead.
     Wrong(String),
@@ -135,6 +226,29 @@ pub async fn ask(
     }
 }
 
+/// The result of one attempt that the controller made, of which no client's effort is a part.
+#[must_use]
+pub fn tried(probe: &Probe, method: &dyn Method, attempt: Attempt, took: Duration) -> ProbeResult {
+    let seen = attempt.text().to_owned();
+    let (verdict, effort, reason) = match attempt.seen {
+        Ok(_) => (Verdict::Pass, Some(Effort::Unmodified), None),
+        Err(Miss::Wrong(_)) => (Verdict::Fail, None, None),
+        Err(Miss::NotTried(reason)) => (Verdict::NotRun, None, Some(reason)),
+    };
+    ProbeResult {
+        id: probe.id.to_owned(),
+        method: method.id(),
+        level: probe.level,
+        verdict,
+        effort,
+        foreseen: None,
+        expected: attempt.expected,
+        seen,
+        reason,
+        duration_ms: took.as_secs_f64() * 1e3,
+    }
+}
+
 /// The result of a probe that was not tried.
 #[must_use]
 pub fn not_run(probe: &Probe, method: &dyn Method, reason: &str) -> ProbeResult {
@@ -165,20 +279,20 @@ fn ladder(scenario: &dyn Scenario, accesses: &[Access]) -> Vec<(Effort, Access)>
     steps
 }
 
-async fn attempt(
+/// One attempt at `probe`, through one access.
+pub async fn attempt(
     probe: &Probe,
     scenario: &dyn Scenario,
     access: Access,
     workload: &Workload,
 ) -> Attempt {
     let dialer = Dialer::new(access);
-    tokio::time::timeout(ATTEMPT_LIMIT, scenario.attempt(probe.id, &dialer, workload))
+    let limit = probe.attempt_limit();
+    tokio::time::timeout(limit, scenario.attempt(probe.id, &dialer, workload))
         .await
         .unwrap_or_else(|_| {
-            Attempt::fail(
-                probe.asks,
-                format!("no outcome within {} s", ATTEMPT_LIMIT.as_secs()),
-            )
+            let text = format!("no outcome within {} s", limit.as_secs());
+            Attempt::fail(probe.asks, text)
         })
 }
 

@@ -44,12 +44,6 @@ pub trait Scenario: Send + Sync {
     /// The questions it asks.
     fn probes(&self) -> &'static [Probe];
 
-    /// Whether asking `probe` disturbs the workload for others, so that one method after the other must be
-    /// asked, after all that can be asked at once.
-    fn disturbs(&self, _probe: &Probe) -> bool {
-        false
-    }
-
     /// One attempt at the probe `id` through one access. The caller limits its time.
     async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt;
 

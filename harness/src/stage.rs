@@ -1,5 +1,8 @@
 //! The part of a cluster that one run works in: its namespace, and how things get into it.
 
+mod grants;
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -14,6 +17,9 @@ use crate::kubernetes::{Applier, KubernetesError, documents, is_forbidden};
 use crate::method::Manifest;
 use crate::run::Component;
 use crate::scenario::{PodFacts, ServiceFacts, Workload};
+
+pub use grants::{Grant, Right};
+pub use objects::Inventory;
 
 /// Longest time for a workload to become ready: image loading is over by then.
 const READY_LIMIT: Duration = Duration::from_secs(60);

@@ -58,6 +58,15 @@ pub(crate) async fn invite(
     }))
 }
 
+/// The same without the token: a client that nobody knows.
+pub(crate) fn without_token(invitation: &Invitation) -> Result<Invitation, MethodError> {
+    let told: Told = invitation.unpack()?;
+    Ok(Invitation::pack(&Told {
+        token: Secret::new(String::new()),
+        ..told
+    }))
+}
+
 /// The kinds of object that can be a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {

@@ -95,6 +95,10 @@ impl Method for Forward {
         account::invite(stage, ACCOUNT, targets).await
     }
 
+    fn without_credential(&self, invitation: Invitation) -> Result<Invitation, MethodError> {
+        account::without_token(&invitation)
+    }
+
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         let told: Told = invitation.unpack()?;
         // It has the rights of the ServiceAccount alone.

@@ -1,13 +1,17 @@
 //! What methods change on a laptop, and how it is undone.
 //!
 //! Each change is written to a journal before it is made, as what undoes it. Closing undoes all of it,
-//! last first; so does dropping, also by a panic. After a SIGKILL the journal is still there, and the next
-//! connection undoes what it finds before it begins.
+//! last first; so does dropping, also by a panic. After a SIGKILL the journal is still there: a process that
+//! waits for that undoes what is in it, and so does the next connection where that process was killed too.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use inroads_harness::method::{LaptopNetwork, MethodError};
+use inroads_harness::role::{Role, RoleError, this_program};
 use ipnet::{IpNet, Ipv4Net};
 use nlink::netlink::route::Ipv4Route;
 use nlink::netlink::{Connection, Route};
@@ -19,11 +23,22 @@ const JOURNALS: &str = "/run/inroads";
 /// The resolver's file.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
+/// `inroads agent undo`: waits for its input to end, then undoes what a journal still holds.
+pub(crate) const ROLE: Role = Role {
+    name: "undo",
+    about: "undoes what a connection changed on a laptop, should it be killed: JOURNAL",
+    run: |arguments| Box::pin(undo(arguments)),
+};
+
 /// The changes of one method on this laptop.
 pub(crate) struct Changes {
     journal: PathBuf,
     undo: Vec<Undo>,
+    heir: Option<Heir>,
 }
+
+/// A process that outlives this one, however this one ends, and undoes what it leaves.
+struct Heir(Child);
 
 /// What undoes one change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,18 +63,21 @@ pub(crate) enum By {
 impl Changes {
     /// Begins the changes of `method`, after undoing what an earlier connection of it left.
     pub(crate) async fn begin(method: &str) -> Result<Self, MethodError> {
-        let journal = Path::new(JOURNALS).join(format!("{method}.journal"));
-        let left: Vec<Undo> = match std::fs::read(&journal) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_default(),
-            Err(_) => Vec::new(),
-        };
-        let mut changes = Self {
-            journal,
-            undo: left,
-        };
-        changes.undo_all().await?;
         std::fs::create_dir_all(JOURNALS).map_err(failed(format!("creating `{JOURNALS}`")))?;
-        Ok(changes)
+        let entries = std::fs::read_dir(JOURNALS).map_err(failed("looking for journals"))?;
+        let left = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        for journal in left.filter(|path| is_journal_of(path, method)) {
+            undo_left(&journal).await?;
+        }
+        // Named by its writer: an heir must not take the journal of a later connection for its own.
+        let name = format!("{method}.{}.journal", std::process::id());
+        let journal = Path::new(JOURNALS).join(name);
+        let heir = Heir::appoint(&journal).map_err(failed("starting what undoes changes"))?;
+        Ok(Self {
+            journal,
+            undo: Vec::new(),
+            heir: Some(heir),
+        })
     }
 
     /// Routes `to` by way of `by`.
@@ -107,6 +125,63 @@ impl Changes {
     }
 }
 
+/// Whether a file is the journal of a connection by `method`.
+fn is_journal_of(path: &Path, method: &str) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let rest = name.and_then(|name| name.strip_prefix(method)?.strip_prefix('.'));
+    rest.is_some_and(|rest| rest.ends_with("journal"))
+}
+
+/// Undoes what a journal holds whose connection is gone, unless another does so: who comes second waits.
+async fn undo_left(journal: &Path) -> Result<(), MethodError> {
+    let Ok(file) = File::open(journal) else {
+        return Ok(());
+    };
+    let locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await;
+    let locked = locked.map_err(failed("waiting for a journal"))?;
+    let _locked = locked.map_err(failed("locking a journal"))?;
+    let Ok(text) = std::fs::read(journal) else {
+        return Ok(());
+    };
+    let mut left = Changes {
+        journal: journal.to_owned(),
+        undo: serde_json::from_slice(&text).unwrap_or_default(),
+        heir: None,
+    };
+    left.undo_all().await
+}
+
+impl Heir {
+    fn appoint(journal: &Path) -> std::io::Result<Self> {
+        let mut command = Command::new(this_program());
+        command
+            .args(["agent", ROLE.name])
+            .arg(journal)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // What a terminal sends is not for it: it ends by itself when nothing is left to do.
+            .process_group(0);
+        command.spawn().map(Self)
+    }
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
+    }
+}
+
+async fn undo(arguments: Vec<String>) -> Result<(), RoleError> {
+    let [journal] = arguments.as_slice() else {
+        return Err("it is told the journal".into());
+    };
+    let mut input = tokio::io::stdin();
+    tokio::io::copy(&mut input, &mut tokio::io::sink()).await?;
+    Ok(undo_left(Path::new(journal)).await?)
+}
+
 impl Drop for Changes {
     fn drop(&mut self) {
         if self.undo.is_empty() {
@@ -116,6 +191,7 @@ impl Drop for Changes {
         let mut rest = Self {
             journal: self.journal.clone(),
             undo: std::mem::take(&mut self.undo),
+            heir: self.heir.take(),
         };
         let undone = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -245,14 +321,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dropping_restores_a_file_and_so_does_the_next_connection_after_a_kill() {
+    async fn dropping_restores_a_file_and_so_does_whoever_finds_the_journal_after_a_kill() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("resolv.conf");
         let name = file.to_str().unwrap();
         std::fs::write(&file, "before").unwrap();
         let begin = || Changes {
-            journal: folder.path().join("x.journal"),
+            journal: folder.path().join("x.1.journal"),
             undo: Vec::new(),
+            heir: None,
         };
 
         let mut changes = begin();
@@ -263,15 +340,18 @@ mod tests {
 
         let mut killed = begin();
         killed.replace_file(name, "after").unwrap();
+        let journal = killed.journal.clone();
         std::mem::forget(killed);
-        let left: Vec<Undo> =
-            serde_json::from_slice(&std::fs::read(folder.path().join("x.journal")).unwrap())
-                .unwrap();
-        let mut next = Changes {
-            journal: folder.path().join("x.journal"),
-            undo: left,
-        };
-        next.undo_all().await.unwrap();
+        let (first, second) = tokio::join!(undo_left(&journal), undo_left(&journal));
+        first.and(second).unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "before");
+        assert!(!journal.exists());
+    }
+
+    #[test]
+    fn a_journal_is_known_by_its_method() {
+        let is = |name: &str| is_journal_of(Path::new(name), "route");
+        assert!(is("/run/inroads/route.17.journal") && is("/run/inroads/route.journal"));
+        assert!(!is("/run/inroads/router.17.journal") && !is("/run/inroads/wireguard.17.journal"));
     }
 }

@@ -32,5 +32,10 @@ pub fn all() -> Vec<Box<dyn Method>> {
 /// What methods run in the cluster, and beside themselves on laptops.
 #[must_use]
 pub fn roles() -> Vec<Role> {
-    vec![socks::server::ROLE, wireguard::GATEWAY, kubectl::LEASH]
+    vec![
+        socks::server::ROLE,
+        wireguard::GATEWAY,
+        kubectl::LEASH,
+        laptop::ROLE,
+    ]
 }

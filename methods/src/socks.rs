@@ -151,6 +151,16 @@ impl Method for Socks {
         }))
     }
 
+    /// A client that offers no authentication.
+    fn without_credential(&self, invitation: Invitation) -> Result<Invitation, MethodError> {
+        let told: Told = invitation.unpack()?;
+        Ok(Invitation::pack(&Told {
+            username: String::new(),
+            password: Secret::new(String::new()),
+            ..told
+        }))
+    }
+
     /// Nothing on the laptop changes: clients are told where the proxy is.
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         Ok(Box::new(Connected(invitation.unpack()?)))

@@ -5,6 +5,8 @@ mod load;
 mod probes;
 mod question;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use async_trait::async_trait;
@@ -21,7 +23,9 @@ use inroads_harness::scenario::{
     LoadOrder, LoadSpec, Object, ScenarioError, Shape, Target, Workload,
 };
 
+pub(crate) use libc::addresses as found_by_libc;
 use load::{KINDS, Lookups};
+use question::Asker;
 
 /// The Service with a virtual address.
 const ADDRESSED: &str = "directory";
@@ -151,4 +155,17 @@ impl Scenario for Dns {
             (other, _) => Err(ScenarioError::NoSuchLoad(other.to_owned())),
         }
     }
+}
+
+/// All addresses that the cluster's DNS has for a name, asked over TCP, which every access carries that carries more
+/// than HTTP.
+pub(crate) async fn looked_up(
+    dialer: &Dialer,
+    workload: &Workload,
+    name: &str,
+) -> Result<BTreeSet<IpAddr>, OpError> {
+    let server = workload.dns;
+    let server = server.ok_or_else(|| OpError("the cluster has no DNS".to_owned()))?;
+    let mut asker = Asker::over_tcp(dialer, server).await?;
+    probes::lookup(&mut asker, &format!("{name}.")).await
 }

@@ -22,7 +22,7 @@ use inroads_harness::run::Unit;
 use inroads_harness::scenario::{LoadOrder, LoadSpec, ScenarioError, Shape, Target, Workload};
 use inroads_harness::{Scenario, measure};
 
-pub(crate) use probes::asked_name;
+pub(crate) use probes::{asked_name, given_back, seen_address};
 
 use load::{Destination, Download, Http2, KeepAlive, OneShot, Upload};
 
@@ -101,11 +101,6 @@ impl Scenario for Http {
 
     fn probes(&self) -> &'static [Probe] {
         probes::ALL
-    }
-
-    fn disturbs(&self, probe: &Probe) -> bool {
-        // Through all methods at once it would ask how many connections the servers carry.
-        probe.id == "fidelity/many"
     }
 
     async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {

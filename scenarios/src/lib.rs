@@ -7,6 +7,7 @@ mod http;
 mod mongo;
 mod ping;
 mod redis_cluster;
+mod way_in;
 
 pub use claims::claims;
 use inroads_harness::Scenario;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Box<dyn Scenario>> {
         Box::new(redis_cluster::RedisCluster),
         Box::new(mongo::MongoReplicaSet),
         Box::new(dns::Dns),
+        Box::new(way_in::WayIn),
     ]
 }
 

@@ -87,10 +87,6 @@ impl Scenario for MongoReplicaSet {
         probes::ALL
     }
 
-    fn disturbs(&self, probe: &Probe) -> bool {
-        probe.id == probes::STEP_DOWN
-    }
-
     async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {
         probes::attempt(id, dialer, workload).await
     }

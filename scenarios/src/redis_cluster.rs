@@ -68,11 +68,6 @@ impl Scenario for RedisCluster {
         probes::ALL
     }
 
-    fn disturbs(&self, probe: &Probe) -> bool {
-        // While a slot moves, clients of other probes are asked to try again.
-        probe.id == "redis/ask"
-    }
-
     async fn attempt(&self, id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {
         probes::attempt(id, dialer, workload).await
     }

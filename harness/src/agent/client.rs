@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use ipnet::Ipv4Net;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
@@ -17,8 +18,10 @@ use crate::Access;
 use crate::ids::MethodId;
 use crate::measure::Reading;
 use crate::method::{Interruptions, Invitation, LaptopNetwork};
+use crate::probe::{Attempt, Probe};
 use crate::run::{Component, ProbeResult};
 use crate::scenario::{LoadOrder, Workload};
+use crate::snapshot::Snapshot;
 
 /// Longest time for an order that does not say how long it takes.
 const ORDER_LIMIT: Duration = Duration::from_secs(45);
@@ -178,6 +181,63 @@ impl Agent {
         }
     }
 
+    /// Makes one attempt at a probe.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; an attempt that fails is no error.
+    pub async fn attempt(
+        &mut self,
+        scenario: &str,
+        probe: &Probe,
+        access: &Access,
+        workload: &Workload,
+    ) -> Result<Attempt, AgentError> {
+        let order = Order::Attempt {
+            scenario: scenario.to_owned(),
+            probe: probe.id.to_owned(),
+            access: access.clone(),
+            workload: workload.clone(),
+        };
+        match self
+            .call(order, ORDER_LIMIT + probe.attempt_limit())
+            .await?
+        {
+            Answer::Attempted(attempt) => Ok(attempt),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Takes a snapshot of its laptop's network.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn snapshot(&mut self) -> Result<Snapshot, AgentError> {
+        match self.call(Order::Snapshot, ORDER_LIMIT).await? {
+            Answer::Snapshot(snapshot) => Ok(snapshot),
+            other => Err(self.unexpected(&other)),
+        }
+    }
+
+    /// Routes a network by the office's router, as if a part of the office were there; `None` takes that back.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn overlap(&mut self, network: Option<Ipv4Net>) -> Result<(), AgentError> {
+        self.done(Order::Overlap { network }).await
+    }
+
+    /// Has it end at once, as SIGKILL ends a process, and waits for that.
+    ///
+    /// # Errors
+    /// Where it goes on.
+    pub async fn die(mut self) -> Result<(), AgentError> {
+        match self.call(Order::Die, END_LIMIT).await {
+            Err(AgentError::Gone { .. }) => self.end().await,
+            Err(other) => Err(other),
+            Ok(answer) => Err(self.unexpected(&answer)),
+        }
+    }
+
     /// Asks one probe.
     ///
     /// # Errors
@@ -185,19 +245,21 @@ impl Agent {
     pub async fn probe(
         &mut self,
         scenario: &str,
-        probe: &str,
+        probe: &Probe,
         method: &MethodId,
         accesses: &[Access],
         workload: &Workload,
     ) -> Result<ProbeResult, AgentError> {
         let order = Order::Probe {
             scenario: scenario.to_owned(),
-            probe: probe.to_owned(),
+            probe: probe.id.to_owned(),
             method: method.clone(),
             accesses: accesses.to_vec(),
             workload: workload.clone(),
         };
-        match self.call(order, ORDER_LIMIT).await? {
+        let attempts = u32::try_from(accesses.len() + 1).unwrap_or(u32::MAX);
+        let limit = probe.attempt_limit() * attempts + ORDER_LIMIT;
+        match self.call(order, limit).await? {
             Answer::Probed(result) => Ok(result),
             other => Err(self.unexpected(&other)),
         }

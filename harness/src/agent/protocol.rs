@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 use crate::ids::MethodId;
 use crate::measure::Reading;
 use crate::method::{Interruptions, Invitation, LaptopNetwork};
+use crate::probe::Attempt;
 use crate::run::{Component, ProbeResult};
 use crate::scenario::{LoadOrder, Workload};
+use crate::snapshot::Snapshot;
 
 /// The longest line either side accepts, in bytes: a cell's histograms fit many times over.
 pub(super) const MAX_LINE: usize = 16 << 20;
@@ -56,6 +59,27 @@ pub enum Order {
         /// The addresses.
         addresses: Vec<SocketAddr>,
     },
+    /// Make one attempt at a probe. Answered with [`Answer::Attempted`].
+    Attempt {
+        /// The scenario that has it.
+        scenario: String,
+        /// The probe's id.
+        probe: String,
+        /// The access to go through.
+        access: Access,
+        /// What is in the namespace.
+        workload: Workload,
+    },
+    /// Take a snapshot of the laptop's network. Answered with [`Answer::Snapshot`].
+    Snapshot,
+    /// Route a network by the office's router, as if a part of the office were there; `None` takes that back.
+    /// Answered with [`Answer::Done`].
+    Overlap {
+        /// The network.
+        network: Option<Ipv4Net>,
+    },
+    /// End at once, as SIGKILL ends a process: nothing is undone and nothing answered.
+    Die,
     /// Ask one probe. Answered with [`Answer::Probed`].
     Probe {
         /// The scenario that asks.
@@ -101,6 +125,10 @@ pub enum Answer {
     },
     /// Where nothing answers.
     Silent(Vec<SocketAddr>),
+    /// What came of an attempt.
+    Attempted(Attempt),
+    /// What the laptop's network is like.
+    Snapshot(Snapshot),
     /// A probe's result.
     Probed(ProbeResult),
     /// A load's figures.

@@ -1,13 +1,16 @@
 //! The agent's side: carrying out orders until the input ends.
 
 use std::collections::BTreeSet;
-use std::error::Error;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{SinkExt as _, StreamExt as _};
+use ipnet::Ipv4Net;
+use nix::sys::signal::Signal;
+use nlink::netlink::route::Ipv4Route;
+use nlink::netlink::{Connection, Route};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::codec::{FramedRead, FramedWrite, LinesCodec};
@@ -18,11 +21,13 @@ use crate::causes::causes;
 use crate::dial::Dialer;
 use crate::expected::Expectations;
 use crate::ids::MethodId;
-use crate::method::{Connection, Interruptions, Invitation, LaptopNetwork, Method};
+use crate::method::{Interruptions, Invitation, LaptopNetwork, Method};
+use crate::probe::Probe;
 use crate::process_usage::ProcessUsage;
 use crate::run::{Claim, Run};
 use crate::scenario::{LoadOrder, Scenario, Workload};
-use crate::{Access, clock, probe};
+use crate::snapshot::Snapshot;
+use crate::{Access, clock, method, probe};
 
 /// How often a target is tried again that does not answer yet.
 const REACH_PAUSE: Duration = Duration::from_millis(5);
@@ -73,12 +78,13 @@ pub async fn serve(
     repertoire: Arc<Repertoire>,
     input: impl AsyncRead + Send + Unpin + 'static,
     output: impl AsyncWrite + Send + Unpin,
-) -> Result<(), Box<dyn Error + Send + Sync>> {
+) -> Result<(), Error> {
     let (mut calls, ended) = read_calls(input);
     let mut replies = FramedWrite::new(output, LinesCodec::new_with_max_length(MAX_LINE));
     let mut worker = Worker {
         repertoire,
         connection: None,
+        overlap: None,
     };
     while let Some(call) = calls.recv().await {
         let Call { id, order } = call?;
@@ -91,6 +97,9 @@ pub async fn serve(
         replies
             .send(serde_json::to_string(&Reply { id, answer })?)
             .await?;
+    }
+    if worker.overlap.is_some() {
+        worker.overlap(None).await?;
     }
     match worker.connection.take() {
         Some(connection) => Ok(connection.close().await?),
@@ -120,11 +129,13 @@ fn read_calls(input: impl AsyncRead + Send + Unpin + 'static) -> (Calls, Cancell
 }
 
 /// Orders as they come in, or what is wrong with a line.
-type Calls = mpsc::Receiver<Result<Call, Box<dyn Error + Send + Sync>>>;
+type Calls = mpsc::Receiver<Result<Call, Error>>;
 
 struct Worker {
     repertoire: Arc<Repertoire>,
-    connection: Option<Box<dyn Connection>>,
+    connection: Option<Box<dyn method::Connection>>,
+    /// A network that was routed by the office's router, to be in a method's way.
+    overlap: Option<Ipv4Net>,
 }
 
 impl Worker {
@@ -134,6 +145,23 @@ impl Worker {
             Order::Disconnect => self.disconnect().await,
             Order::Reach { access, host, port } => reach(access, &host, port).await,
             Order::Knock { addresses } => Ok(Answer::Silent(silent(addresses).await)),
+            Order::Attempt {
+                scenario,
+                probe,
+                access,
+                workload,
+            } => self.attempt(&scenario, &probe, access, &workload).await,
+            Order::Snapshot => Snapshot::take()
+                .await
+                .map(Answer::Snapshot)
+                .map_err(Into::into),
+            Order::Overlap { network } => self.overlap(network).await,
+            Order::Die => {
+                // A process that is the first of its namespace outlives it.
+                nix::sys::signal::raise(Signal::SIGKILL)
+                    .map_err(Into::into)
+                    .and_then(|()| Err("SIGKILL did not end it".into()))
+            }
             Order::Probe {
                 scenario,
                 probe,
@@ -195,9 +223,52 @@ impl Worker {
         let there = |name: &&str| std::env::split_paths(&path).any(|at| at.join(name).is_file());
         let programs = wanted.into_iter().filter(there).map(ToOwned::to_owned);
         Ok(Answer::Network(LaptopNetwork {
+            address: address(),
             routes: routes()?,
             programs: programs.collect(),
         }))
+    }
+
+    fn find(&self, scenario: &str, id: &str) -> Result<(&dyn Scenario, &'static Probe), Error> {
+        let asked = self.repertoire.scenario(scenario);
+        let asked = asked.ok_or_else(|| format!("there is no scenario `{scenario}`"))?;
+        let found = asked.probes().iter().find(|probe| probe.id == id);
+        let found = found.ok_or_else(|| format!("scenario `{scenario}` has no probe `{id}`"))?;
+        Ok((asked, found))
+    }
+
+    async fn attempt(
+        &self,
+        scenario: &str,
+        id: &str,
+        access: Access,
+        workload: &Workload,
+    ) -> Outcome {
+        let (asked, found) = self.find(scenario, id)?;
+        let attempt = probe::attempt(found, asked, access, workload).await;
+        Ok(Answer::Attempted(attempt))
+    }
+
+    /// A route of its own for a network, by the office's router.
+    async fn overlap(&mut self, network: Option<Ipv4Net>) -> Outcome {
+        let links = Connection::<Route>::new()?;
+        if let Some(before) = self.overlap.take() {
+            links
+                .del_route_if_exists(Ipv4Route::from_addr(before.network(), before.prefix_len()))
+                .await?;
+        }
+        if let Some(network) = network {
+            let routes = links.get_routes().await?;
+            let by_default = routes.iter().filter(|it| it.is_ipv4() && it.is_default());
+            let router = by_default.filter_map(|it| it.gateway()).next();
+            let Some(IpAddr::V4(router)) = router.copied() else {
+                return Err("this laptop has no router".into());
+            };
+            let route = Ipv4Route::from_addr(network.network(), network.prefix_len());
+            links.add_route(route.gateway(router)).await?;
+            self.overlap = Some(network);
+        }
+        Ok(Answer::Done)
     }
 
     async fn probe(
@@ -208,10 +279,7 @@ impl Worker {
         accesses: &[Access],
         workload: &Workload,
     ) -> Outcome {
-        let asked = self.repertoire.scenario(scenario);
-        let asked = asked.ok_or_else(|| format!("there is no scenario `{scenario}`"))?;
-        let found = asked.probes().iter().find(|probe| probe.id == id);
-        let found = found.ok_or_else(|| format!("scenario `{scenario}` has no probe `{id}`"))?;
+        let (asked, found) = self.find(scenario, id)?;
         let through = self.repertoire.method(method);
         let through = through.ok_or_else(|| format!("there is no method `{method}`"))?;
         Ok(Answer::Probed(
@@ -235,7 +303,7 @@ impl Worker {
                 let outcome = match repertoire.scenario(&scenario) {
                     Some(scenario) => scenario
                         .measure(&load, &Dialer::new(access), &workload)
-                        .map_err(Box::<dyn Error + Send + Sync>::from),
+                        .map_err(Error::from),
                     None => Err(format!("there is no scenario `{scenario}`").into()),
                 };
                 drop(sender.send(outcome));
@@ -247,7 +315,10 @@ impl Worker {
     }
 }
 
-type Outcome = Result<Answer, Box<dyn Error + Send + Sync>>;
+type Outcome = Result<Answer, Error>;
+
+/// Why an order was not carried out, or why an agent ended.
+type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Tries until a TCP connection opens: what a user who waits for the tunnel does.
 async fn reach(access: Access, host: &str, port: u16) -> Outcome {
@@ -288,6 +359,14 @@ fn usage() -> Usage {
         cpu_s: used.cpu.as_secs_f64(),
         peak_bytes: used.peak_bytes,
     }
+}
+
+/// This host's address on the LAN: the one that it has for the rest of the world (RFC 5737 has the addresses of nobody).
+/// Connecting a socket for datagrams sends nothing.
+fn address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// `RTF_REJECT` of route.h: the route leads nowhere.

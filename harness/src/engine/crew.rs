@@ -29,7 +29,7 @@ pub struct Crew {
     /// From the first object applied until the first answer through it.
     pub setup: Duration,
     /// At least one.
-    seats: Vec<Seat>,
+    pub(super) seats: Vec<Seat>,
     /// How often it was interrupted, as far as that was told.
     interrupted: u64,
 }
@@ -136,13 +136,7 @@ impl Crew {
     ) -> Result<ProbeResult, AgentError> {
         let seat = &mut self.seats[0];
         seat.client
-            .probe(
-                scenario.id(),
-                probe.id,
-                &self.method,
-                &seat.accesses,
-                workload,
-            )
+            .probe(scenario.id(), probe, &self.method, &seat.accesses, workload)
             .await
     }
 

@@ -11,11 +11,14 @@ use kube::api::{Api, ListParams};
 
 use crate::access::Access;
 use crate::agent::Agent;
-use crate::cluster::Cluster;
+use crate::causes::in_one_line;
+use crate::cluster::{Cluster, Laptop};
 use crate::kubernetes::KubernetesError;
 use crate::method::{Method, MethodError};
+use crate::probe::NO_LAPTOP;
 use crate::run::Component;
 use crate::scenario::Target;
+use crate::snapshot::Snapshot;
 use crate::stage::Stage;
 
 /// Where the client in a pod listens, on the pod's own loopback.
@@ -33,8 +36,8 @@ const ANSWER_PAUSE: Duration = Duration::from_millis(250);
 
 /// A laptop with its two agents, not connected yet.
 pub struct Prepared {
-    connector: Agent,
-    client: Agent,
+    pub(super) connector: Agent,
+    pub(super) client: Agent,
 }
 
 /// The agents of a laptop that is connected, or of a pod that needs not be.
@@ -47,6 +50,8 @@ pub(super) struct Seat {
     pub(super) connector: Option<Agent>,
     /// The client.
     pub(super) client: Agent,
+    /// The laptop as it was before it was connected, or why that is not known.
+    pub(super) before: Result<Snapshot, String>,
 }
 
 /// What a laptop is connected to.
@@ -64,10 +69,7 @@ impl Prepared {
         method: &dyn Method,
     ) -> Result<Self, MethodError> {
         let id = method.id();
-        let laptop = cluster
-            .laptop(&id.as_label())
-            .await
-            .map_err(MethodError::while_doing("finding the laptop"))?;
+        let laptop = laptop(cluster, &id.as_label()).await?;
         if let Some(why) = laptop.unchangeable().filter(|_| method.changes_laptop()) {
             return Err(MethodError::Refused {
                 reason: format!(
@@ -76,15 +78,14 @@ impl Prepared {
                 hint: "with a Docker engine, laptops are containers".to_owned(),
             });
         }
-        let start = |purpose: &str| {
-            let mut command = laptop.inroads();
-            command.args(["agent", "laptop"]);
-            Agent::start(&format!("laptop `{}` ({purpose})", laptop.name()), command)
-                .map_err(MethodError::while_doing("starting an agent"))
-        };
+        Self::on(laptop.as_ref())
+    }
+
+    /// Any laptop.
+    pub(super) fn on(laptop: &dyn Laptop) -> Result<Self, MethodError> {
         Ok(Self {
-            connector: start("connection")?,
-            client: start("client")?,
+            connector: agent_on(laptop, "connection")?,
+            client: agent_on(laptop, "client")?,
         })
     }
 
@@ -121,23 +122,60 @@ impl Prepared {
     pub(super) async fn connect(self, way: Way<'_>, index: usize) -> Result<Seat, MethodError> {
         let Self {
             mut connector,
-            client,
+            mut client,
         } = self;
-        let Way {
-            stage,
-            method,
-            targets,
-        } = way;
-        let invitation = method.invite(stage, targets, index).await?;
-        let connected = connector.connect(method.id(), invitation).await;
-        let (accesses, components) =
-            connected.map_err(MethodError::while_doing("connecting the laptop"))?;
+        let before = client.snapshot().await.map_err(|error| in_one_line(&error));
+        let (accesses, components) = way.connect(&mut connector, index).await?;
         Ok(Seat {
             accesses,
             components,
             connector: Some(connector),
             client,
+            before,
         })
+    }
+
+    /// Ends both agents. What cannot be undone is logged: nobody waits for it.
+    pub(super) async fn end(self) {
+        end([self.client, self.connector]).await;
+    }
+}
+
+impl Way<'_> {
+    /// Connects the laptop of number `index`, on which `connector` is.
+    pub(super) async fn connect(
+        &self,
+        connector: &mut Agent,
+        index: usize,
+    ) -> Result<(Vec<Access>, Vec<Component>), MethodError> {
+        let invitation = self.method.invite(self.stage, self.targets, index).await?;
+        let connected = connector.connect(self.method.id(), invitation).await;
+        connected.map_err(MethodError::while_doing("connecting the laptop"))
+    }
+}
+
+/// A laptop of the cluster's.
+pub(super) async fn laptop(
+    cluster: &dyn Cluster,
+    name: &str,
+) -> Result<Box<dyn Laptop>, MethodError> {
+    let found = cluster.laptop(name).await;
+    found.map_err(MethodError::while_doing("finding the laptop"))
+}
+
+/// Starts an agent on a laptop.
+pub(super) fn agent_on(laptop: &dyn Laptop, purpose: &str) -> Result<Agent, MethodError> {
+    let mut command = laptop.inroads();
+    command.args(["agent", "laptop"]);
+    Agent::start(&format!("laptop `{}` ({purpose})", laptop.name()), command)
+        .map_err(MethodError::while_doing("starting an agent"))
+}
+
+async fn end(agents: impl IntoIterator<Item = Agent>) {
+    for agent in agents {
+        if let Err(error) = agent.end().await {
+            tracing::warn!(%error, "ending an agent");
+        }
     }
 }
 
@@ -159,6 +197,7 @@ impl Seat {
                 components: Vec::new(),
                 connector: None,
                 client: agent_in(stage, &name, CLIENT_PORT).await?,
+                before: Err(NO_LAPTOP.to_owned()),
             });
         }
         if seats.is_empty() {
@@ -176,11 +215,7 @@ impl Seat {
 
     /// Disconnects. What cannot be undone is logged: the run is over by then.
     pub(super) async fn end(self) {
-        for agent in [Some(self.client), self.connector].into_iter().flatten() {
-            if let Err(error) = agent.end().await {
-                tracing::warn!(%error, "ending an agent");
-            }
-        }
+        end([Some(self.client), self.connector].into_iter().flatten()).await;
     }
 }
 

@@ -428,7 +428,7 @@ impl Applier {
     }
 
     /// Moves an object into our namespace and labels it as ours.
-    fn adopt(&self, object: &mut Value) {
+    pub(crate) fn adopt(&self, object: &mut Value) {
         rename_namespace(object, &self.namespace);
         let outside = object["metadata"]["namespace"] != self.namespace.as_str();
         if outside && object["kind"] != "Namespace" {

@@ -122,12 +122,7 @@ async fn outcome(
     unmodified: Attempt,
     configured: Attempt,
 ) -> ProbeResult {
-    let probe = Probe {
-        id: "group/name",
-        asks: "whether it works",
-        level: Level::Must,
-        needs,
-    };
+    let probe = Probe::must("group/name", "whether it works", needs);
     let proxy = Access::Socks5 {
         proxy: SocketAddr::from(([192, 0, 2, 1], 1080)),
         username: "u".to_owned(),

@@ -96,6 +96,10 @@ impl Method for Proxy {
         account::invite(stage, ACCOUNT, targets).await
     }
 
+    fn without_credential(&self, invitation: Invitation) -> Result<Invitation, MethodError> {
+        account::without_token(&invitation)
+    }
+
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         let told: Told = invitation.unpack()?;
         let component = component().await?;

@@ -221,6 +221,15 @@ impl Method for WireGuard {
         }))
     }
 
+    /// A key that the gateway does not know: its own and where it listens can be found out.
+    fn without_credential(&self, invitation: Invitation) -> Result<Invitation, MethodError> {
+        let told: Told = invitation.unpack()?;
+        Ok(Invitation::pack(&Told {
+            private_key: Secret::new(PrivateKey::generate().expose()),
+            ..told
+        }))
+    }
+
     async fn connect(&self, invitation: Invitation) -> Result<Box<dyn Connection>, MethodError> {
         let told: Told = invitation.unpack()?;
         let (pods, services) = (

@@ -21,7 +21,6 @@ use inroads_harness::dial::Dialer;
 use inroads_harness::measure::OpError;
 use inroads_harness::method::Capability;
 use inroads_harness::probe::{Attempt, Probe};
-use inroads_harness::run::Level;
 use inroads_harness::scenario::{ScenarioError, Workload};
 
 use super::question::{Asker, question, server};
@@ -29,72 +28,61 @@ use super::{ADDRESSED, HEADLESS, PORT_NAME, libc};
 
 /// All probes, in report order.
 pub(super) const ALL: &[Probe] = &[
-    Probe {
-        id: "dns/service-fqdn",
-        asks: "the full name of a Service is its virtual address",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/service-short",
-        asks: "a Service is found by its short names, as in a pod",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/libc-parity",
-        asks: "the C library and a question on the wire agree",
-        level: Level::Must,
-        needs: &[Capability::Dns, Capability::Resolver],
-    },
-    Probe {
-        id: "dns/headless-set",
-        asks: "the name of a headless Service is all its ready pods",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/statefulset-pod",
-        asks: "each pod of a StatefulSet has its own name",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/srv",
-        asks: "SRV of a named port lists usable targets with port, priority and weight",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/ptr",
-        asks: "a virtual address and a pod's address have their names",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/external-name",
-        asks: "an ExternalName is an alias that the cluster's side follows",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/nxdomain",
-        asks: "a missing name is NXDOMAIN at once, a missing type is NODATA, both with the zone's SOA",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
-    Probe {
-        id: "dns/large-answer",
-        asks: "an answer over 512 and 1232 bytes is cut over UDP, says so, and is whole over TCP",
-        level: Level::Must,
-        needs: &[Capability::Dns, Capability::Udp],
-    },
-    Probe {
-        id: "dns/split",
-        asks: "the office's names still resolve, and its DNS sees no name of the cluster",
-        level: Level::Must,
-        needs: &[Capability::Dns],
-    },
+    Probe::must(
+        "dns/service-fqdn",
+        "the full name of a Service is its virtual address",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/service-short",
+        "a Service is found by its short names, as in a pod",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/libc-parity",
+        "the C library and a question on the wire agree",
+        &[Capability::Dns, Capability::Resolver],
+    ),
+    Probe::must(
+        "dns/headless-set",
+        "the name of a headless Service is all its ready pods",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/statefulset-pod",
+        "each pod of a StatefulSet has its own name",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/srv",
+        "SRV of a named port lists usable targets with port, priority and weight",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/ptr",
+        "a virtual address and a pod's address have their names",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/external-name",
+        "an ExternalName is an alias that the cluster's side follows",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/nxdomain",
+        "a missing name is NXDOMAIN at once, a missing type is NODATA, both with the zone's SOA",
+        &[Capability::Dns],
+    ),
+    Probe::must(
+        "dns/large-answer",
+        "an answer over 512 and 1232 bytes is cut over UDP, says so, and is whole over TCP",
+        &[Capability::Dns, Capability::Udp],
+    ),
+    Probe::must(
+        "dns/split",
+        "the office's names still resolve, and its DNS sees no name of the cluster",
+        &[Capability::Dns],
+    ),
 ];
 
 /// How soon "no" must come.
@@ -262,7 +250,7 @@ async fn ask(asker: &mut Asker, name: &str, kind: RecordType) -> Result<Message,
 }
 
 /// All addresses of a name, of both families; none where it does not exist.
-async fn lookup(asker: &mut Asker, name: &str) -> Result<BTreeSet<IpAddr>, OpError> {
+pub(super) async fn lookup(asker: &mut Asker, name: &str) -> Result<BTreeSet<IpAddr>, OpError> {
     let mut found = BTreeSet::new();
     for kind in [RecordType::A, RecordType::AAAA] {
         let answer = ask(asker, name, kind).await?;

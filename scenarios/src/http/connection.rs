@@ -4,6 +4,8 @@
 //! requests are ready bytes, and an answer that equals the one checked before needs no parsing. Everything
 //! else is parsed by `httparse`.
 
+use std::net::IpAddr;
+
 use inroads_harness::clock::{self, Instant};
 use inroads_harness::dial::{Dialer, HttpRoute};
 use inroads_harness::measure::OpError;
@@ -43,6 +45,11 @@ impl Connection {
             buffer: vec![0; BUFFER],
             filled: 0,
         })
+    }
+
+    /// The client's own address of it.
+    pub(super) fn local_address(&self) -> Result<IpAddr, OpError> {
+        Ok(self.stream.local_addr()?.ip())
     }
 
     /// How requests on it are addressed.

@@ -8,109 +8,110 @@ mod volume;
 mod web;
 mod wire;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use inroads_harness::dial::{Dialer, HttpRoute};
 use inroads_harness::measure::OpError;
 use inroads_harness::method::Capability;
-use inroads_harness::probe::{Attempt, Probe};
-use inroads_harness::run::Level;
+use inroads_harness::probe::{Attempt, Manner, Probe};
 use inroads_harness::scenario::{PodFacts, Workload};
 use tokio::time::timeout;
 
 use super::SERVICE;
 use super::connection::Connection;
+use super::server::pages;
 
 /// All probes, in report order.
 pub(super) const ALL: &[Probe] = &[
-    must(
+    Probe::must(
         "reach/pod-ip",
         "pods on every node answer at their own address",
         &[Capability::PodIp],
     ),
-    must(
+    Probe::must(
         "reach/cluster-ip",
         "a Service answers at its virtual address",
         &[Capability::ClusterIp],
     ),
-    must(
+    Probe::must(
         "reach/spread",
         "new connections to a Service reach every pod behind it",
         &[Capability::ClusterIp],
     ),
-    must(
+    Probe::must(
         "reach/no-endpoints",
         "a Service that nothing is behind refuses at once",
         &[Capability::ClusterIp],
     ),
-    must(
+    Probe::must(
         "fidelity/udp-echo",
         "a datagram comes back from a Service, and none from a closed port",
         &[Capability::Udp],
     ),
-    Probe {
-        id: "fidelity/udp-sizes",
-        asks: "datagrams of 512, 1232, 1472 and 8192 bytes come back",
-        level: Level::Should,
-        needs: &[Capability::Udp],
-    },
-    must(
+    Probe::should(
+        "fidelity/udp-sizes",
+        "datagrams of 512, 1232, 1472 and 8192 bytes come back",
+        &[Capability::Udp],
+    ),
+    Probe::must(
         "fidelity/icmp-live",
         "every pod answers a ping",
         &[Capability::Icmp],
     ),
-    must(
+    Probe::must(
         "fidelity/icmp-honest",
         "an address that no pod has does not answer a ping",
         &[Capability::Icmp],
     ),
-    must(
+    Probe::must(
         "fidelity/refused",
         "a closed port refuses at once, with no connection accepted first",
         &[Capability::Tcp],
     ),
-    must(
+    Probe::must(
         "fidelity/blast-radius",
         "a connection that is refused, reset or aborted does not hurt others",
         &[Capability::Tcp],
     ),
-    must(
+    Probe::must(
         "fidelity/half-close",
         "an answer still comes 0, 0.5 and 2 s after the client has ended its side",
         &[Capability::HalfClose],
     ),
-    Probe {
-        id: "fidelity/reset",
-        asks: "a server's abort is seen as a reset, not as an end",
-        level: Level::Should,
-        needs: &[Capability::Tcp],
-    },
-    must(
+    Probe::should(
+        "fidelity/reset",
+        "a server's abort is seen as a reset, not as an end",
+        &[Capability::Tcp],
+    ),
+    Probe::must(
         "fidelity/bulk-hash",
         "large transfers arrive byte for byte, and one that is given up leaves nothing behind",
         &[],
     ),
-    must(
+    Probe::must(
         "fidelity/mtu",
         "payloads of 1200 to 1500 bytes and a large TLS chain come through",
         &[Capability::Tcp],
     ),
-    must(
+    Probe::must(
         "fidelity/head-of-line",
         "a stream that nobody reads does not stall twenty others",
         &[],
     ),
-    must(
+    Probe::must(
         "fidelity/many",
         "500 connections at once, and up to 2000 in turn, all work",
         &[Capability::Tcp],
-    ),
-    must(
+    )
+    // Through all methods at once it would ask how many connections the servers carry.
+    .asked(Manner::Alone),
+    Probe::must(
         "fidelity/tls-name",
         "TLS verifies the in-cluster name",
         &[Capability::Tcp, Capability::Dns],
     ),
-    must(
+    Probe::must(
         "fidelity/http",
         "Host, Authorization, redirects, chunks and WebSockets come through",
         &[],
@@ -119,15 +120,6 @@ pub(super) const ALL: &[Probe] = &[
 
 /// Longest wait for an answer that is due.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-
-const fn must(id: &'static str, asks: &'static str, needs: &'static [Capability]) -> Probe {
-    Probe {
-        id,
-        asks,
-        level: Level::Must,
-        needs,
-    }
-}
 
 /// One attempt at the probe `id`.
 pub(super) async fn attempt(id: &str, dialer: &Dialer, workload: &Workload) -> Attempt {
@@ -159,14 +151,50 @@ pub(super) async fn attempt(id: &str, dialer: &Dialer, workload: &Workload) -> A
 
 /// The name that the pod at `host:port` gives itself.
 pub(crate) async fn asked_name(dialer: &Dialer, host: &str, port: u16) -> Result<String, String> {
+    Ok(page(dialer, host, port, "GET", "/pod", b"").await?.1)
+}
+
+/// The client's own address for `host:port`, and the one that is seen there.
+pub(crate) async fn seen_address(
+    dialer: &Dialer,
+    host: &str,
+    port: u16,
+) -> Result<(String, String), String> {
+    let (local, seen) = page(dialer, host, port, "GET", pages::PEER, b"").await?;
+    Ok((local.to_string(), seen))
+}
+
+/// What the web server at `host:port` gives back of `body`.
+pub(crate) async fn given_back(
+    dialer: &Dialer,
+    host: &str,
+    port: u16,
+    body: &[u8],
+) -> Result<String, String> {
+    Ok(page(dialer, host, port, "POST", pages::BACK, body).await?.1)
+}
+
+/// Asks for one page, over a connection of its own. Returns the client's own address and the page.
+async fn page(
+    dialer: &Dialer,
+    host: &str,
+    port: u16,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<(IpAddr, String), String> {
     let asked = async {
         let mut connection = Connection::open(dialer, host, port).await?;
+        let local = connection.local_address()?;
         let HttpRoute { host, prefix } = connection.route();
-        let request =
-            format!("GET {prefix}/pod HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        connection.send(request.as_bytes()).await?;
+        let length = body.len();
+        let head = format!(
+            "{method} {prefix}{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        connection.send(&[head.as_bytes(), body].concat()).await?;
         let (answer, body) = connection.receive_whole().await?;
-        Ok::<_, OpError>(String::from_utf8_lossy(&answer[body..]).into_owned())
+        let text = String::from_utf8_lossy(&answer[body..]).into_owned();
+        Ok::<_, OpError>((local, text))
     };
     match timeout(ANSWER_LIMIT, asked).await {
         Ok(answer) => answer.map_err(|error| error.to_string()),

@@ -5,7 +5,7 @@
 
 pub(super) mod pages;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -76,9 +76,9 @@ async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
 pub(crate) async fn serve(listener: TcpListener) {
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => {
+            Ok((stream, peer)) => {
                 drop(stream.set_nodelay(true));
-                tokio::spawn(converse(stream));
+                tokio::spawn(converse(stream, peer.ip()));
             }
             // Out of descriptors, most likely: others will be given back.
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
@@ -86,8 +86,11 @@ pub(crate) async fn serve(listener: TcpListener) {
     }
 }
 
-/// Serves one connection to its end.
-pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+/// Serves one connection, which comes from `peer`, to its end.
+pub(super) async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: IpAddr,
+) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     // Without a date, answers are equal byte for byte.
     // Not `pipeline_flush`: with it, hyper takes a body in as fast as it is made, however slow the client reads.
@@ -97,7 +100,10 @@ pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send 
         .auto_date_header(false)
         .max_concurrent_streams(1024);
     let served = server
-        .serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer))
+        .serve_connection_with_upgrades(
+            TokioIo::new(stream),
+            service_fn(|request| answer(request, peer)),
+        )
         .await;
     if let Err(error) = served {
         tracing::debug!(error, "a connection ended");
@@ -106,7 +112,7 @@ pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send 
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
+async fn answer(request: Request<Incoming>, peer: IpAddr) -> Result<Response<Body>, hyper::Error> {
     let path = request.uri().path();
     Ok(match (request.method(), path) {
         (&Method::GET, "/") => text(SMALL),
@@ -125,6 +131,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, hyper::Err
                 Err(wrong) => text(wrong),
             }
         }
+        (&Method::GET, pages::PEER) => text(peer.to_string()),
         (&Method::GET, pages::SEEN) => pages::seen(&request),
         (&Method::GET, pages::MOVED) => pages::moved(&request),
         (&Method::POST, pages::BACK) => pages::back(request),

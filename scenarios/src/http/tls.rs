@@ -174,7 +174,7 @@ fn ballast() -> CustomExtension {
 /// Serves TLS for as long as it is polled. A connection that breaks ends alone.
 pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
     loop {
-        let Ok((stream, _peer)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
@@ -182,7 +182,7 @@ pub(super) async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
         let accepting = acceptor.accept(stream);
         tokio::spawn(async move {
             match tokio::time::timeout(HANDSHAKE_LIMIT, accepting).await {
-                Ok(Ok(stream)) => server::converse(stream).await,
+                Ok(Ok(stream)) => server::converse(stream, peer.ip()).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a client did not agree"),
                 Err(_elapsed) => tracing::debug!("a client did not say hello in time"),
             }

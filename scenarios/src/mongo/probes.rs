@@ -8,8 +8,7 @@ use inroads_harness::access::Effort;
 use inroads_harness::dial::Dialer;
 use inroads_harness::measure::OpError;
 use inroads_harness::method::Capability;
-use inroads_harness::probe::{Attempt, Probe};
-use inroads_harness::run::Level;
+use inroads_harness::probe::{Attempt, Manner, Probe};
 use inroads_harness::scenario::Workload;
 use mongodb::bson::{Document, doc, oid::ObjectId};
 use mongodb::options::{ReadPreference, SelectionCriteria};
@@ -25,18 +24,17 @@ pub(super) const STEP_DOWN: &str = "mongo/step-down";
 
 /// All probes, in report order.
 pub(super) const ALL: &[Probe] = &[
-    Probe {
-        id: "mongo/topology",
-        asks: "a client discovers the replica set: the primary answers a write, a secondary a read",
-        level: Level::Must,
-        needs: &[Capability::Tcp, Capability::Dns],
-    },
-    Probe {
-        id: STEP_DOWN,
-        asks: "the primary steps down while a client writes, and the client follows to the next without a loss",
-        level: Level::Must,
-        needs: &[Capability::Tcp, Capability::Dns],
-    },
+    Probe::must(
+        "mongo/topology",
+        "a client discovers the replica set: the primary answers a write, a secondary a read",
+        &[Capability::Tcp, Capability::Dns],
+    ),
+    Probe::must(
+        STEP_DOWN,
+        "the primary steps down while a client writes, and the client follows to the next without a loss",
+        &[Capability::Tcp, Capability::Dns],
+    )
+    .asked(Manner::Alone),
 ];
 
 /// Longest time until a secondary has what was written.

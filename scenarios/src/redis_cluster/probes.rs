@@ -8,8 +8,7 @@ use std::time::Duration;
 use inroads_harness::access::Access;
 use inroads_harness::dial::Dialer;
 use inroads_harness::method::Capability;
-use inroads_harness::probe::{Attempt, Probe};
-use inroads_harness::run::Level;
+use inroads_harness::probe::{Attempt, Manner, Probe};
 use inroads_harness::scenario::Workload;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
@@ -23,18 +22,18 @@ use super::slots::TAGS;
 
 /// All probes, in report order.
 pub(super) const ALL: &[Probe] = &[
-    Probe {
-        id: "redis/moved",
-        asks: "a cluster client writes and reads a key in every slot, following MOVED",
-        level: Level::Must,
-        needs: &[Capability::Tcp],
-    },
-    Probe {
-        id: "redis/ask",
-        asks: "a cluster client keeps reading and writing a slot that is being moved, following ASK",
-        level: Level::Should,
-        needs: &[Capability::Tcp],
-    },
+    Probe::must(
+        "redis/moved",
+        "a cluster client writes and reads a key in every slot, following MOVED",
+        &[Capability::Tcp],
+    ),
+    Probe::should(
+        "redis/ask",
+        "a cluster client keeps reading and writing a slot that is being moved, following ASK",
+        &[Capability::Tcp],
+    )
+    // While a slot moves, clients of other probes are asked to try again.
+    .asked(Manner::Alone),
 ];
 
 /// Longest time to connect to one node, or to the cluster.

@@ -21,6 +21,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::{Body, refusal, text};
 
+/// The page that says where the request came from.
+pub(crate) const PEER: &str = "/peer";
+
 /// The page that says what the server saw.
 pub(crate) const SEEN: &str = "/seen";
 

@@ -1,0 +1,146 @@
+//! What is in the namespace, and having its pods replaced.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::core::{ApiResource, GroupVersionKind};
+
+use super::{READY_LIMIT, Stage, is_ready};
+use crate::clock::Stopwatch;
+use crate::kubernetes::{KubernetesError, is_forbidden};
+
+/// Every object of the namespace that stays what it is by itself, `Kind/name`.
+pub type Inventory = BTreeSet<String>;
+
+/// The kinds that an inventory holds. Pods, and what is made for each of them, come and go.
+const KINDS: [(&str, &str, &str); 10] = [
+    ("", "v1", "ConfigMap"),
+    ("", "v1", "Secret"),
+    ("", "v1", "Service"),
+    ("", "v1", "ServiceAccount"),
+    ("apps", "v1", "DaemonSet"),
+    ("apps", "v1", "Deployment"),
+    ("apps", "v1", "StatefulSet"),
+    ("batch", "v1", "Job"),
+    ("rbac.authorization.k8s.io", "v1", "Role"),
+    ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
+];
+
+/// How often it is looked whether others have taken the place of pods.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Stage {
+    /// What is in the namespace now, of all kinds that this user may list.
+    ///
+    /// # Errors
+    /// Where the API cannot be read.
+    pub async fn inventory(&self) -> Result<Inventory, KubernetesError> {
+        let mut all = Inventory::new();
+        for (group, version, kind) in KINDS {
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+            let listed = match api.list(&ListParams::default()).await {
+                Err(error) if is_forbidden(&error) => continue,
+                listed => {
+                    listed.map_err(KubernetesError::call("listing", kind, &self.namespace))?
+                }
+            };
+            let names = listed.items.into_iter().filter_map(|it| it.metadata.name);
+            all.extend(names.map(|name| format!("{kind}/{name}")));
+        }
+        Ok(all)
+    }
+
+    /// The pods with these labels, and whether each holds a token of the API server's.
+    ///
+    /// # Errors
+    /// Where the API cannot be read.
+    pub async fn pods_with(&self, labels: &str) -> Result<Vec<(String, bool)>, KubernetesError> {
+        let pods = self.live(labels).await?.into_iter();
+        Ok(pods
+            .filter_map(|pod| Some((pod.metadata.name.clone()?, has_token(&pod))))
+            .collect())
+    }
+
+    /// Deletes the pods with these labels, as an update or a drained node does, and waits until as many others are
+    /// ready. Returns what became of which, and how long it took.
+    ///
+    /// # Errors
+    /// Where the API refuses, there are none, or others are not ready in time.
+    pub async fn replace(&self, labels: &str) -> Result<String, KubernetesError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let old = names(&self.live(labels).await?);
+        let stopwatch = Stopwatch::start();
+        for name in &old {
+            let deleted = api.delete(name, &DeleteParams::default()).await;
+            deleted.map_err(KubernetesError::call("deleting", "pod", name))?;
+        }
+        loop {
+            let mut live = self.live(labels).await?;
+            live.retain(is_ready);
+            let new: BTreeSet<String> = names(&live).difference(&old).cloned().collect();
+            if !old.is_empty() && new.len() >= old.len() {
+                let took = stopwatch.elapsed().as_secs_f64();
+                let (old, new) = (listed(&old), listed(&new));
+                return Ok(format!(
+                    "{old} was replaced by {new}, ready after {took:.1} s"
+                ));
+            }
+            if old.is_empty() || stopwatch.elapsed() > READY_LIMIT {
+                return Err(KubernetesError::NotReady {
+                    what: format!("pods with {labels} in the place of {}", listed(&old)),
+                    limit_s: READY_LIMIT.as_secs(),
+                    said: String::new(),
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// The pods with these labels that are not about to go.
+    async fn live(&self, labels: &str) -> Result<Vec<Pod>, KubernetesError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let listed = api.list(&ListParams::default().labels(labels)).await;
+        let listed = listed.map_err(KubernetesError::call("listing", "pods with", labels))?;
+        let pods = listed.items.into_iter();
+        Ok(pods
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .collect())
+    }
+}
+
+fn names(pods: &[Pod]) -> BTreeSet<String> {
+    pods.iter()
+        .filter_map(|pod| pod.metadata.name.clone())
+        .collect()
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    names
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Whether a token of the API server's is mounted: by a volume of its own kind, or, before Kubernetes 1.21, by a
+/// secret of its ServiceAccount's.
+fn has_token(pod: &Pod) -> bool {
+    const MOUNTED_AT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut mounts = containers.flat_map(|it| it.volume_mounts.iter().flatten());
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let mut sources = volumes.flat_map(|it| {
+        it.projected
+            .iter()
+            .flat_map(|it| it.sources.iter().flatten())
+    });
+    mounts.any(|mount| mount.mount_path == MOUNTED_AT)
+        || sources.any(|source| source.service_account_token.is_some())
+}
