@@ -48,7 +48,7 @@ pub use seat::Prepared;
 const SET_UP: Duration = Duration::from_secs(5);
 
 /// What one method's probes take, about; methods are asked at the same time.
-const PROBES: Duration = Duration::from_secs(30);
+const PROBES: Duration = Duration::from_secs(70);
 
 /// Why probes are not asked on laptops that are pods of the cluster.
 const LAPTOPS_INSIDE: &str =

@@ -13,6 +13,7 @@ use tower::{BoxError, ServiceBuilder};
 
 use crate::access::Secret;
 pub use applier::Applier;
+pub(crate) use applier::kinds;
 
 /// The label that says who manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";

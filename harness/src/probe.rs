@@ -21,6 +21,14 @@ const WATCH_LIMIT: Duration = Duration::from_secs(45);
 /// Why a question that is about laptops has no answer through a method whose client is a pod.
 pub(crate) const NO_LAPTOP: &str = "the client is a pod in the cluster: there is no laptop, and nothing of it crosses the office LAN";
 
+/// Whether a probe asks for transparency: the others ask whether the way in lasts, and whether it is safe.
+#[must_use]
+pub fn is_of_transparency(id: &str) -> bool {
+    !["lifecycle/", "safety/"]
+        .iter()
+        .any(|group| id.starts_with(group))
+}
+
 /// A question, with its stable id.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {

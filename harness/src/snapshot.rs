@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
+use nlink::netlink::types::route::RouteProtocol;
 use nlink::netlink::{Connection, Nftables, Route};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,9 @@ const ELSEWHERE: [Ipv4Addr; 3] = [
     Ipv4Addr::new(198, 51, 100, 1),
     Ipv4Addr::new(203, 0, 113, 1),
 ];
+
+/// `RT_TABLE_LOCAL` of rtnetlink.h.
+const LOCAL_TABLE: u32 = 255;
 
 /// Files that name resolution reads.
 const FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
@@ -128,6 +132,10 @@ impl Snapshot {
         names: &BTreeMap<u32, String>,
     ) -> io::Result<()> {
         for route in links.get_routes().await.map_err(io::Error::other)? {
+            // The kernel makes them of the addresses, for IPv6 a moment later.
+            if route.table_id() == LOCAL_TABLE && route.protocol() == RouteProtocol::Kernel {
+                continue;
+            }
             let to = route.destination().copied();
             let mut line = format!(
                 "{}/{} table {} {:?} by {}",

@@ -1,4 +1,5 @@
-//! `socks`: a SOCKS5 server in a pod, behind a port of its node; clients on the laptop are told its URL.
+//! `socks`: a SOCKS5 server in a pod of each node, behind a port of the node; clients on the laptop are told the URL of
+//! one.
 
 mod associations;
 mod names;
@@ -20,7 +21,7 @@ use kube::api::{Api, ListParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The name of the Service and the Deployment.
+/// The name of the Service and the DaemonSet.
 const NAME: &str = "socks";
 
 /// The secret that the server reads.
@@ -56,7 +57,7 @@ impl Method for Socks {
 
     fn needs(&self) -> &'static [&'static str] {
         &[
-            "cluster: create a Deployment, a Secret and a NodePort Service",
+            "cluster: create a DaemonSet, a Secret and a NodePort Service",
             "network: a node port, TCP and UDP, reachable from the laptop",
             "clients: a proxy setting",
         ]
@@ -195,7 +196,7 @@ fn node_port_of(service: &Service) -> Option<u16> {
     u16::try_from(ports.first()?.node_port?).ok()
 }
 
-/// The address of the node that the server runs on, where alone its node port answers.
+/// The address of a node that a server runs on, where alone the node port answers.
 async fn node_of_server(stage: &Stage) -> Result<IpAddr, MethodError> {
     let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
     let list = pods

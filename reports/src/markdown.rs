@@ -7,7 +7,7 @@ use inroads_harness::ids::MethodId;
 use inroads_harness::run::{ClaimVerdict, Provenance, Run, Summary, Unit};
 
 use crate::figures::{figure, ratio};
-use crate::matrix::{find, groups, mark, score};
+use crate::matrix::{find, groups, mark, scores};
 use crate::table::table;
 use crate::why::why;
 
@@ -77,17 +77,13 @@ fn probes(text: &mut String, run: &Run) {
             .collect();
         write(text, &format!("| {} |{marks}\n", code(id)));
     }
-    let scores: Vec<_> = methods.iter().map(|method| score(run, method)).collect();
-    let unmodified: String = scores
-        .iter()
-        .map(|(unmodified, _, all)| format!(" {unmodified} of {all} |"))
-        .collect();
-    let passed: String = scores
-        .iter()
-        .map(|(_, passed, all)| format!(" {passed} of {all} |"))
-        .collect();
-    write(text, &format!("| **required, unmodified** |{unmodified}\n"));
-    write(text, &format!("| **required, at any effort** |{passed}\n"));
+    for (label, scores) in scores(run, &methods) {
+        let scores: String = scores
+            .iter()
+            .map(|(passed, all)| format!(" {passed} of {all} |"))
+            .collect();
+        write(text, &format!("| **{label}** |{scores}\n"));
+    }
     let surprises: Vec<_> = run.probes.iter().filter(|it| it.is_surprise()).collect();
     if !surprises.is_empty() {
         write(text, "\nNot as expected:\n\n");

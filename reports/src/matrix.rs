@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use inroads_harness::expected::Outcome;
 use inroads_harness::ids::MethodId;
+use inroads_harness::probe::is_of_transparency;
 use inroads_harness::run::{Level, ProbeResult, Run};
 
 /// The width of a probe's name.
@@ -54,25 +55,51 @@ pub(crate) fn find<'a>(run: &'a Run, id: &str, method: &MethodId) -> Option<&'a 
         .find(|probe| probe.id == id && probe.method == *method)
 }
 
-/// How many required probes passed unmodified, how many at any effort, and how many there are: those that were not
-/// asked count as not passed.
-pub(crate) fn score(run: &Run, method: &MethodId) -> (usize, usize, usize) {
-    let must = run
-        .probes
-        .iter()
-        .filter(|probe| probe.method == *method && probe.level == Level::Must);
-    must.fold((0, 0, 0), |(unmodified, passed, all), probe| {
+/// How a method did.
+#[derive(Default)]
+pub(crate) struct Score {
+    /// Required probes of transparency that passed unmodified.
+    pub(crate) unmodified: usize,
+    /// Those that passed at any effort.
+    pub(crate) passed: usize,
+    /// All of them: those that were not asked count as not passed.
+    pub(crate) all: usize,
+    /// Required probes of lifecycle and safety that passed.
+    pub(crate) kept: usize,
+    /// Those of them that were asked: not all can be of each method.
+    pub(crate) asked: usize,
+}
+
+pub(crate) fn score(run: &Run, method: &MethodId) -> Score {
+    let probes = run.probes.iter();
+    let must = probes.filter(|it| it.method == *method && it.level == Level::Must);
+    must.fold(Score::default(), |mut score, probe| {
         let outcome = probe.outcome();
-        let works = matches!(
+        let works = usize::from(matches!(
             outcome,
             Outcome::Unmodified | Outcome::Configured | Outcome::Rewritten
-        );
-        (
-            unmodified + usize::from(outcome == Outcome::Unmodified),
-            passed + usize::from(works),
-            all + 1,
-        )
+        ));
+        if is_of_transparency(&probe.id) {
+            score.unmodified += usize::from(outcome == Outcome::Unmodified);
+            score.passed += works;
+            score.all += 1;
+        } else {
+            score.kept += works;
+            score.asked += usize::from(outcome != Outcome::NotRun);
+        }
+        score
     })
+}
+
+/// The three lines that sum a matrix up: what each is of, and what each method has of it and of how many.
+pub(crate) fn scores(run: &Run, methods: &[&MethodId]) -> [(&'static str, Vec<(usize, usize)>); 3] {
+    let scores: Vec<Score> = methods.iter().map(|method| score(run, method)).collect();
+    let of_each = |part: fn(&Score) -> (usize, usize)| scores.iter().map(part).collect();
+    [
+        ("probes, unmodified", of_each(|it| (it.unmodified, it.all))),
+        ("probes, at any effort", of_each(|it| (it.passed, it.all))),
+        ("lifecycle and safety", of_each(|it| (it.kept, it.asked))),
+    ]
 }
 
 /// The matrix for a terminal, at most 100 columns wide for five methods.
@@ -99,19 +126,13 @@ pub fn matrix(run: &Run) -> String {
         }
     }
     line("", Vec::new());
-    let scores: Vec<_> = methods.iter().map(|method| score(run, method)).collect();
-    let share = |passed: usize, all: usize| match (passed * 100).checked_div(all) {
+    let share = |(passed, all): &(usize, usize)| match (passed * 100).checked_div(*all) {
         Some(share) => format!("{passed}/{all} {share}%"),
         None => "–".to_owned(),
     };
-    line(
-        "required, unmodified",
-        scores.iter().map(|(it, _, all)| share(*it, *all)).collect(),
-    );
-    line(
-        "required, at any effort",
-        scores.iter().map(|(_, it, all)| share(*it, *all)).collect(),
-    );
+    for (label, scores) in scores(run, &methods) {
+        line(label, scores.iter().map(share).collect());
+    }
     text += "\n✔ unmodified  ◐ with the effort named  ✘ fails  ∅ cannot by design  – not run  ! not as expected\n";
     for probe in run.probes.iter().filter(|probe| probe.is_surprise()) {
         let foreseen = probe.foreseen.unwrap_or(Outcome::NotRun);

@@ -128,14 +128,13 @@ fn one_table(run: &Run, methods: &[&MethodId]) -> String {
     }
     lines.push("─".repeat(LABEL + COLUMN * methods.len()));
     lines.push(line("set up in", methods.iter().map(|id| setup(run, id))));
-    lines.push(line(
-        "probes, unmodified",
-        methods.iter().map(|id| score(run, id, true)),
-    ));
-    lines.push(line(
-        "probes, at any effort",
-        methods.iter().map(|id| score(run, id, false)),
-    ));
+    for (label, scores) in matrix::scores(run, methods) {
+        let asked = |(passed, all): &(usize, usize)| match all {
+            0 => MISSING.to_owned(),
+            all => format!("{passed} of {all}"),
+        };
+        lines.push(line(label, scores.iter().map(asked)));
+    }
     for scenario in &run.scenarios {
         let rows: Vec<&Row> = ROWS
             .iter()
@@ -195,15 +194,6 @@ fn setup(run: &Run, id: &MethodId) -> String {
     ms.map_or("not run".to_owned(), |ms| {
         compact(&figure(ms / 1e3, Unit::Seconds))
     })
-}
-
-/// How many of the probes that transparency requires pass; those that were not asked count as not passed.
-fn score(run: &Run, id: &MethodId, unmodified: bool) -> String {
-    match matrix::score(run, id) {
-        (_, _, 0) => MISSING.to_owned(),
-        (passed, _, all) if unmodified => format!("{passed} of {all}"),
-        (_, passed, all) => format!("{passed} of {all}"),
-    }
 }
 
 /// A figure, with its ratio to the control where there is one.

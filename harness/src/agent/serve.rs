@@ -135,7 +135,7 @@ struct Worker {
     repertoire: Arc<Repertoire>,
     connection: Option<Box<dyn method::Connection>>,
     /// A network that was routed by the office's router, to be in a method's way.
-    overlap: Option<Ipv4Net>,
+    overlap: Option<(Ipv4Net, Ipv4Addr)>,
 }
 
 impl Worker {
@@ -252,10 +252,11 @@ impl Worker {
     /// A route of its own for a network, by the office's router.
     async fn overlap(&mut self, network: Option<Ipv4Net>) -> Outcome {
         let links = Connection::<Route>::new()?;
+        let route = |(network, router): (Ipv4Net, Ipv4Addr)| {
+            Ipv4Route::from_addr(network.network(), network.prefix_len()).gateway(router)
+        };
         if let Some(before) = self.overlap.take() {
-            links
-                .del_route_if_exists(Ipv4Route::from_addr(before.network(), before.prefix_len()))
-                .await?;
+            links.del_route(route(before)).await?;
         }
         if let Some(network) = network {
             let routes = links.get_routes().await?;
@@ -264,9 +265,8 @@ impl Worker {
             let Some(IpAddr::V4(router)) = router.copied() else {
                 return Err("this laptop has no router".into());
             };
-            let route = Ipv4Route::from_addr(network.network(), network.prefix_len());
-            links.add_route(route.gateway(router)).await?;
-            self.overlap = Some(network);
+            links.add_route(route((network, router))).await?;
+            self.overlap = Some((network, router));
         }
         Ok(Answer::Done)
     }

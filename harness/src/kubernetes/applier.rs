@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{
     ConfigMap, Endpoints, Event, Namespace, Pod, Secret, Service, ServiceAccount,
@@ -136,18 +136,7 @@ impl Applier {
 
     /// Deletes all that is ours in the namespace, and waits until its pods are gone.
     async fn empty(&self, limit: Duration) -> Result<(), KubernetesError> {
-        let kinds = [
-            ApiResource::erase::<Deployment>(&()),
-            ApiResource::erase::<StatefulSet>(&()),
-            ApiResource::erase::<Job>(&()),
-            ApiResource::erase::<Service>(&()),
-            ApiResource::erase::<Endpoints>(&()),
-            ApiResource::erase::<Secret>(&()),
-            ApiResource::erase::<ConfigMap>(&()),
-            ApiResource::erase::<ServiceAccount>(&()),
-            ApiResource::erase::<RoleBinding>(&()),
-            ApiResource::erase::<Role>(&()),
-        ];
+        let kinds = kinds();
         // Of all runs: what an earlier one left is in the way too. The grant itself carries no run.
         let ours = ListParams::default().labels(&format!("{MANAGED_BY}={MANAGER},{RUN_LABEL}"));
         let deleting = kinds.iter().map(|kind| async {
@@ -466,6 +455,23 @@ enum Whose {
     Granted,
     /// Somebody else's.
     Foreign,
+}
+
+/// The kinds of object that manifests put into the namespace. Pods, and what is made for each, come and go with them.
+pub(crate) fn kinds() -> [ApiResource; 11] {
+    [
+        ApiResource::erase::<DaemonSet>(&()),
+        ApiResource::erase::<Deployment>(&()),
+        ApiResource::erase::<StatefulSet>(&()),
+        ApiResource::erase::<Job>(&()),
+        ApiResource::erase::<Service>(&()),
+        ApiResource::erase::<Endpoints>(&()),
+        ApiResource::erase::<Secret>(&()),
+        ApiResource::erase::<ConfigMap>(&()),
+        ApiResource::erase::<ServiceAccount>(&()),
+        ApiResource::erase::<RoleBinding>(&()),
+        ApiResource::erase::<Role>(&()),
+    ]
 }
 
 /// Deletes an object; one that is not there is no error.

@@ -5,28 +5,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
-use kube::core::{ApiResource, GroupVersionKind};
 
 use super::{READY_LIMIT, Stage, is_ready};
 use crate::clock::Stopwatch;
-use crate::kubernetes::{KubernetesError, is_forbidden};
+use crate::kubernetes::{self, KubernetesError, is_forbidden};
 
 /// Every object of the namespace that stays what it is by itself, `Kind/name`.
 pub type Inventory = BTreeSet<String>;
-
-/// The kinds that an inventory holds. Pods, and what is made for each of them, come and go.
-const KINDS: [(&str, &str, &str); 10] = [
-    ("", "v1", "ConfigMap"),
-    ("", "v1", "Secret"),
-    ("", "v1", "Service"),
-    ("", "v1", "ServiceAccount"),
-    ("apps", "v1", "DaemonSet"),
-    ("apps", "v1", "Deployment"),
-    ("apps", "v1", "StatefulSet"),
-    ("batch", "v1", "Job"),
-    ("rbac.authorization.k8s.io", "v1", "Role"),
-    ("rbac.authorization.k8s.io", "v1", "RoleBinding"),
-];
 
 /// How often it is looked whether others have taken the place of pods.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -38,8 +23,8 @@ impl Stage {
     /// Where the API cannot be read.
     pub async fn inventory(&self) -> Result<Inventory, KubernetesError> {
         let mut all = Inventory::new();
-        for (group, version, kind) in KINDS {
-            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        for resource in kubernetes::kinds() {
+            let kind = &resource.kind;
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
             let listed = match api.list(&ListParams::default()).await {

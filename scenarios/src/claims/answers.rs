@@ -53,11 +53,27 @@ pub(super) const ALL: &[Question] = &[
         claim: "forward: where a pod is replaced, the command must be given again",
         probes: &["lifecycle/pod-replaced"],
         figures: &[],
-        methods: "forward",
+        methods: "forward --peer kubectl",
         answer: |seen| {
-            let outcome = seen.outcome("lifecycle/pod-replaced", "forward")?;
-            let told = told(&[("lifecycle/pod-replaced", outcome)]);
-            Some((upheld_if(!works(outcome)), told))
+            let ours = seen.outcome("lifecycle/pod-replaced", "forward")?;
+            let command = seen.outcome("lifecycle/pod-replaced", "forward:kubectl");
+            let mut outcomes = vec![("ours", ours)];
+            outcomes.extend(command.map(|outcome| ("kubectl port-forward", outcome)));
+            let verdict = match (works(ours), command.map(works)) {
+                (false, _) => Upheld,
+                (true, Some(true)) => Refuted,
+                (true, Some(false)) => Depends,
+                (true, None) => Refuted,
+            };
+            let on = match verdict {
+                Depends => "; on the program: ours looks for another pod, the command does not",
+                _ if command.is_none() => "; kubectl's command was not run",
+                _ => "",
+            };
+            Some((
+                verdict,
+                format!("lifecycle/pod-replaced: {}{on}", told(&outcomes)),
+            ))
         },
     },
     Question {

@@ -1,6 +1,7 @@
 //! What a run shows, in the form that answers ask for.
 
 use inroads_harness::expected::Outcome;
+use inroads_harness::probe::is_of_transparency;
 use inroads_harness::run::{Level, Run, Summary};
 
 /// A run, looked at.
@@ -40,6 +41,7 @@ impl Seen<'_> {
         let must = self.0.probes.iter().filter(|it| {
             it.method.as_str() == method
                 && it.level == Level::Must
+                && is_of_transparency(&it.id)
                 && it.outcome() != Outcome::NotRun
         });
         let (mut opaque, mut tried) = (Vec::new(), 0);
