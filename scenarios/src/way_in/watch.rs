@@ -191,3 +191,88 @@ async fn fate(kept: JoinHandle<(Instant, String)>, seen: &Seen) -> String {
         Err(error) => format!("a kept connection: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use inroads_harness::access::Access;
+    use inroads_harness::scenario::ServiceFacts;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What watching the pod of a Service comes to that answers request number `n` with `answers(n)`, or not at all.
+    async fn watched(answers: fn(usize) -> Option<&'static str>) -> Attempt {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = AtomicUsize::new(0);
+        let serving = async {
+            let mut hung = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 512];
+                let reading = timeout(Duration::from_millis(20), stream.read(&mut request));
+                // The kept connection asks nothing.
+                if !reading
+                    .await
+                    .is_ok_and(|read| read.is_ok_and(|length| length > 0))
+                {
+                    hung.push(stream);
+                    continue;
+                }
+                match answers(asked.fetch_add(1, Ordering::Relaxed)) {
+                    Some(bytes) => stream.write_all(bytes.as_bytes()).await.unwrap(),
+                    None => hung.push(stream),
+                }
+            }
+        };
+        let service = ServiceFacts {
+            cluster_ip: Some(address.ip()),
+            ports: BTreeMap::from([("http".to_owned(), address.port())]),
+            endpoints: Vec::new(),
+            external_name: None,
+        };
+        let workload = Workload {
+            services: BTreeMap::from([(MORTAL.to_owned(), service)]),
+            ..Workload::default()
+        };
+        let dialer = Dialer::new(Access::Unmodified);
+        tokio::select! {
+            attempt = pod_replaced(&dialer, &workload) => attempt,
+            () = serving => unreachable!("it serves for ever"),
+        }
+    }
+
+    const FIRST_POD: Option<&str> = Some("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na");
+    const NEXT_POD: Option<&str> = Some("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nb");
+
+    #[tokio::test]
+    async fn another_pod_after_some_that_fail_is_a_pass_that_tells_them() {
+        let attempt = watched(|n| match n {
+            0..3 => FIRST_POD,
+            3 => Some("SSH-2.0-x\r\n\r\n"),
+            4 => Some("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n"),
+            _ => NEXT_POD,
+        });
+        let attempt = attempt.await;
+        let text = attempt.seen.unwrap();
+        assert!(text.contains("a, then b answered; 2 of"), "{text}");
+        assert!(text.contains("still open"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_hangs_or_talks_nonsense_fails_soon() {
+        for answers in [
+            (|_| None) as fn(usize) -> Option<&'static str>,
+            |_| Some("\u{0}\u{1}\u{2}"),
+            |_| Some("HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n"),
+        ] {
+            let attempt = watched(answers).await;
+            let text = attempt.seen.unwrap_err().text().to_owned();
+            assert!(text.contains("no answer at all"), "{text}");
+        }
+    }
+}
