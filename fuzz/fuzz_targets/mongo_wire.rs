@@ -20,7 +20,12 @@ fn look(bytes: &[u8]) {
     let Ok(message) = wire::read(bytes) else {
         return;
     };
-    if let Body::Msg { document, more_to_come, .. } = &message.body {
+    if let Body::Msg {
+        document,
+        more_to_come,
+        ..
+    } = &message.body
+    {
         let written = wire::write(message.id, message.answers, document, *more_to_come);
         let again = wire::read(&written.expect("it was read")).expect("it was written");
         // Not compared as values: NaN is not equal to itself.

@@ -4,6 +4,8 @@
 //! the method and not the client. Where an access carries HTTP requests alone, a client of HTTP asks for its
 //! [`HttpRoute`], and all others are told so.
 
+pub mod datagram;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -214,11 +216,7 @@ impl UdpPath {
             Self::Socks5 { relay, buffer, .. } => {
                 buffer.clear();
                 relay.get_ref().recv_buf(buffer).await?;
-                let parsed = fast_socks5::parse_udp_request(buffer).await;
-                let (fragment, _from, payload) = parsed.map_err(io::Error::other)?;
-                if fragment != 0 {
-                    return Err(io::Error::other("the proxy sent a fragment (RFC 1928 §7)"));
-                }
+                let (_from, payload) = datagram::parse(buffer).await?;
                 let kept = payload.len().min(into.len());
                 into[..kept].copy_from_slice(&payload[..kept]);
                 Ok(kept)

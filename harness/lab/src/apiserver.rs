@@ -27,7 +27,7 @@ mod respond;
 pub(crate) mod rest;
 mod reviews;
 mod route;
-mod schema;
+pub(crate) mod schema;
 pub(crate) mod selector;
 mod server;
 pub(crate) mod status;

@@ -8,5 +8,7 @@ mod request;
 mod zone;
 
 pub(crate) use answer::Answer;
+#[cfg(any(test, fuzzing))]
+pub(crate) use request::Rejection;
 pub(crate) use request::Request;
 pub(crate) use zone::Zone;

@@ -13,6 +13,8 @@ mod container;
 mod control_plane;
 mod controllers;
 mod enter;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod host;
 mod lab;
 mod net;

@@ -17,7 +17,7 @@ mod ruleset;
 mod runtime;
 mod server;
 mod service_ports;
-mod spdy;
+pub(crate) mod spdy;
 mod stats;
 mod status;
 mod websocket;

@@ -11,9 +11,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fast_socks5::new_udp_header;
 use fast_socks5::util::target_addr::TargetAddr;
-use fast_socks5::{new_udp_header, parse_udp_request};
-use inroads_harness::dial::MAX_DATAGRAM;
+use inroads_harness::dial::{MAX_DATAGRAM, datagram};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
@@ -167,12 +167,7 @@ struct Outbound {
 impl Outbound {
     /// Sends what a client's datagram asks for.
     async fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        let (fragment, target, payload) =
-            parse_udp_request(request).await.map_err(io::Error::other)?;
-        if fragment != 0 {
-            // RFC 1928 §7: who does not reassemble drops them.
-            return Ok(());
-        }
+        let (target, payload) = datagram::parse(request).await?;
         let target = match target {
             TargetAddr::Ip(address) => address,
             name @ TargetAddr::Domain(..) => {

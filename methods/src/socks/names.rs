@@ -41,6 +41,8 @@ fn absolute<'a>(name: &'a str, search: &[String]) -> Cow<'a, str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -71,6 +73,20 @@ mod tests {
             ("ü.cluster.local", "ü.cluster.local."),
         ] {
             assert_eq!(absolute(name, &search), asked, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_stays_as_it_is_or_gets_a_dot(
+            name in "\\PC*",
+            search in proptest::collection::vec("\\PC{0,9}", 0..4),
+        ) {
+            let below = search.iter().map(|domain| format!("{name}.{domain}"));
+            for name in below.chain([name.clone()]) {
+                let asked = absolute(&name, &search);
+                prop_assert!(asked == name || asked.strip_suffix('.') == Some(&name));
+            }
         }
     }
 }

@@ -112,6 +112,8 @@ impl VirtioHeader {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -129,5 +131,17 @@ mod tests {
         assert_eq!(header.behind(14).without(14), Some(header));
         assert_eq!(header.without(21), None);
         assert_eq!(VirtioHeader::decode(&[0; 9]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_virtio_header_or_too_few(bytes in prop::collection::vec(any::<u8>(), 0..20), prefix: u16) {
+            let header = VirtioHeader::decode(&bytes);
+            prop_assert_eq!(header.is_some(), bytes.len() >= VirtioHeader::LEN);
+            if let Some(header) = header {
+                prop_assert_eq!(&header.encode(), &bytes[..VirtioHeader::LEN]);
+                let _ = header.without(prefix);
+            }
+        }
     }
 }

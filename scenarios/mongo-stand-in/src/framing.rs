@@ -90,6 +90,7 @@ async fn fill(
 #[cfg(test)]
 mod tests {
     use bson::doc;
+    use proptest::prelude::*;
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
@@ -143,6 +144,25 @@ mod tests {
             theirs.write_all(&bytes).await.unwrap();
             let read = receive_within(&mut ours, Some(&none_free), soon).await;
             assert_eq!(read.is_ok(), comes);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_read_whatever_follows_it(
+            length in prop::option::of(-1..80_i32),
+            rest in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let mut bytes = wire::write(5, 0, &doc! { "ping": 1 }, false).unwrap();
+            bytes.extend(length.map(i32::to_le_bytes).into_iter().flatten());
+            bytes.extend(rest);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            runtime.unwrap().block_on(async {
+                let mut stream = &bytes[..];
+                assert_eq!(receive(&mut stream, None).await.unwrap().unwrap().id, 5);
+                // What it is, is told: nothing waits for more once the stream has ended.
+                while let Ok(Some(_)) = receive(&mut stream, None).await {}
+            });
         }
     }
 }

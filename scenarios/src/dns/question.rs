@@ -161,6 +161,8 @@ mod tests {
     use std::net::SocketAddr;
 
     use inroads_harness::access::AddressMap;
+    use inroads_harness::dns::message;
+    use proptest::prelude::*;
     use tokio::net::{TcpListener, UdpSocket};
 
     use super::*;
@@ -224,5 +226,14 @@ mod tests {
         };
         assert_eq!(read(None), None);
         assert_eq!(read(Some(1232)), Some(1232));
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_can_be_asked_for_or_is_an_error(name in "\\PC*", kind: u16, payload: Option<u16>) {
+            if let Ok(bytes) = question_taking(&name, kind.into(), payload) {
+                prop_assert_eq!(message::question(&bytes).unwrap().kind(), kind);
+            }
+        }
     }
 }

@@ -102,6 +102,8 @@ pub(super) async fn members(connection: &mut MultiplexedConnection) -> Result<Ve
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NODES: &str = "\
@@ -140,5 +142,23 @@ e7d1eecce10fd6bb5eb35b9f99a514335d9ba9ca 10.244.1.2:6379@16379 myself,master - 0
         let info = "# Replication\r\nrole:slave\r\nmaster_link_status:up\r\nmaster_link:no\r\n";
         assert_eq!(field(info, "master_link_status"), Some("up"));
         assert_eq!(field(info, "master"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(
+            text in "\\PC*",
+            slots in "[0-9 \\[-]{0,30}",
+            address in "[0-9.:@,a-z]{0,20}",
+        ) {
+            let line = format!("id {address} myself,master - 0 0 1 connected {slots}");
+            for text in [text, line] {
+                if let Ok(members) = parse_members(&text) {
+                    let served = members.iter().flat_map(|member| &member.slots);
+                    prop_assert!(served.into_iter().all(|range| *range.end() < SLOTS));
+                }
+                let _ = field(&text, "role");
+            }
+        }
     }
 }

@@ -31,7 +31,7 @@ const LARGEST_DATA: usize = 1 << 20;
 
 /// A frame of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// `SYN_STREAM`: a new stream.
     Open {
         stream: u32,
@@ -51,7 +51,7 @@ pub(super) enum Frame {
 
 /// What comes in is not SPDY/3.1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SpdyError {
+pub(crate) enum SpdyError {
     #[error("a frame of {0} bytes is too long")]
     TooLong(usize),
     #[error("a control frame of version {0}")]
@@ -64,13 +64,13 @@ pub(super) enum SpdyError {
 
 /// Reads frames.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     inflater: Inflater,
 }
 
 impl Decoder {
     /// The first frame of `from`, taken out of it; `None` where it is not whole.
-    pub(super) fn decode(&mut self, from: &mut BytesMut) -> Result<Option<Frame>, SpdyError> {
+    pub(crate) fn decode(&mut self, from: &mut BytesMut) -> Result<Option<Frame>, SpdyError> {
         let Some(mut head) = from.get(..HEAD) else {
             return Ok(None);
         };
@@ -132,13 +132,13 @@ impl Decoder {
 
 /// Writes frames.
 #[derive(Default)]
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     deflater: Deflater,
 }
 
 impl Encoder {
     /// `SYN_REPLY`, with no headers: the stream is accepted.
-    pub(super) fn reply(&mut self, stream: u32, into: &mut BytesMut) {
+    pub(crate) fn reply(&mut self, stream: u32, into: &mut BytesMut) {
         let block = self.deflater.write(&[]);
         control(2, 4 + block.len(), into);
         into.put_u32(stream);
@@ -146,13 +146,13 @@ impl Encoder {
     }
 
     /// `PING`
-    pub(super) fn ping(id: u32, into: &mut BytesMut) {
+    pub(crate) fn ping(id: u32, into: &mut BytesMut) {
         control(6, 4, into);
         into.put_u32(id);
     }
 
     /// Data, and with `fin` the end of this side.
-    pub(super) fn data(stream: u32, mut data: &[u8], fin: bool, into: &mut BytesMut) {
+    pub(crate) fn data(stream: u32, mut data: &[u8], fin: bool, into: &mut BytesMut) {
         loop {
             let (piece, rest) = data.split_at(data.len().min(LARGEST_DATA));
             let last = rest.is_empty();

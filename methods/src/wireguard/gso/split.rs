@@ -144,8 +144,9 @@ impl Cut {
         let described = header.flags & VirtioHeader::NEEDS_CHECKSUM != 0
             && usize::from(header.checksum_offset) == protocol.checksum_offset();
         let layout = Layout::at(packet, protocol, header.checksum_start.into()).ok_or(Malformed)?;
-        let options_fit = version == Version::V6 || ipv4_header_len(packet) <= layout.transport;
-        if !described || !options_fit || header.gso_size == 0 || layout.payload > MAX_HEADERS {
+        let header_fits = version == Version::V6
+            || (version.header_len()..=layout.transport).contains(&ipv4_header_len(packet));
+        if !described || !header_fits || header.gso_size == 0 || layout.payload > MAX_HEADERS {
             return Err(Malformed);
         }
         let mut headers = [0; MAX_HEADERS];
