@@ -1,10 +1,13 @@
 //! Asking the probes, each in its manner.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::record::Record;
 use super::seat::Way;
@@ -13,6 +16,7 @@ use crate::causes::in_one_line;
 use crate::clock::Stopwatch;
 use crate::event::Event;
 use crate::ids::MethodId;
+use crate::kubernetes::KubernetesError;
 use crate::method::{Interruptions, Method, Part, Vantage};
 use crate::probe::{self, Manner, NO_LAPTOP, Probe, Trial, Whose};
 use crate::run::{ProbeResult, Verdict};
@@ -215,8 +219,8 @@ impl<'a> Asking<'a> {
         asked.with(&done)
     }
 
-    /// Replaces the pods with a label, `times` times at most, until `watching` is over. Returns what that came to,
-    /// and what was replaced the last time, or why it could not be.
+    /// Has the pods with a label replaced, `times` times at most, until `watching` is over. Returns what that came to,
+    /// and what was done the last time, or why it could not be.
     async fn replacing<T>(
         &self,
         label: &str,
@@ -224,29 +228,44 @@ impl<'a> Asking<'a> {
         watching: impl Future<Output = T>,
     ) -> (T, Done) {
         let mut done = None;
-        let mut watching = pin!(watching);
-        for _ in 0..times {
-            if let Ok(outcome) = timeout(WATCHED, &mut watching).await {
-                return (outcome, done);
-            }
-            let replacing = pin!(self.stage.replace(label));
-            let (replaced, outcome) = match select(&mut watching, replacing).await {
-                Either::Left((outcome, replacing)) => (replacing.await, Some(outcome)),
-                Either::Right((replaced, _)) => (replaced, None),
+        let outcome = {
+            let acting = async {
+                for _ in 0..times {
+                    sleep(WATCHED).await;
+                    if let Err(error) = self.replace(label, &mut done).await {
+                        done = Some(Err(in_one_line(&error)));
+                        break;
+                    }
+                    sleep(WATCHED).await;
+                }
+                pending::<Infallible>().await
             };
-            let failed = replaced.is_err();
-            done = Some(replaced.map_err(|error| in_one_line(&error)));
-            if let Some(outcome) = outcome {
-                return (outcome, done);
+            match select(pin!(watching), pin!(acting)).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right((never, _)) => match never {},
             }
-            if failed {
-                break;
-            }
-            if let Ok(outcome) = timeout(WATCHED, &mut watching).await {
-                return (outcome, done);
-            }
-        }
-        (watching.await, done)
+        };
+        (outcome, done)
+    }
+
+    /// Has the pods with a label replaced, and notes each step as it is done: who watches may have seen enough before
+    /// the last.
+    async fn replace(&self, label: &str, done: &mut Done) -> Result<(), KubernetesError> {
+        let listed = |names: &BTreeSet<String>| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.join(", ")
+        };
+        let deleted = self.stage.delete_pods(label).await?;
+        let stopwatch = Stopwatch::start();
+        *done = Some(Ok(format!("{} went", listed(&deleted))));
+        let others = self.stage.others(label, &deleted).await?;
+        *done = Some(Ok(format!(
+            "{} went, and {} came, all ready after {:.1} s",
+            listed(&deleted),
+            listed(&others),
+            stopwatch.elapsed().as_secs_f64()
+        )));
+        Ok(())
     }
 
     /// The method of a crew, where an answer would say anything of it.

@@ -50,35 +50,49 @@ impl Stage {
             .collect())
     }
 
-    /// Deletes the pods with these labels, as an update or a drained node does, and waits until as many others are
-    /// ready. Returns what became of which, and how long it took.
+    /// Deletes the pods with these labels, as an update or a drained node does, and returns their names.
     ///
     /// # Errors
-    /// Where the API refuses, there are none, or others are not ready in time.
-    pub async fn replace(&self, labels: &str) -> Result<String, KubernetesError> {
+    /// Where the API refuses, or there are none.
+    pub async fn delete_pods(&self, labels: &str) -> Result<BTreeSet<String>, KubernetesError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let old = names(&self.live(labels).await?);
-        let stopwatch = Stopwatch::start();
-        for name in &old {
+        let names = names(&self.live(labels).await?);
+        if names.is_empty() {
+            return Err(KubernetesError::NotReady {
+                what: format!("a pod with {labels}"),
+                limit_s: 0,
+                said: "there is none".to_owned(),
+            });
+        }
+        for name in &names {
             let deleted = api.delete(name, &DeleteParams::default()).await;
             deleted.map_err(KubernetesError::call("deleting", "pod", name))?;
         }
+        Ok(names)
+    }
+
+    /// Waits until as many others with these labels are ready as were deleted, and returns their names.
+    ///
+    /// # Errors
+    /// Where the API cannot be read, or they are not ready in time.
+    pub async fn others(
+        &self,
+        labels: &str,
+        deleted: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, KubernetesError> {
+        let stopwatch = Stopwatch::start();
         loop {
             let mut live = self.live(labels).await?;
             live.retain(is_ready);
-            let new: BTreeSet<String> = names(&live).difference(&old).cloned().collect();
-            if !old.is_empty() && new.len() >= old.len() {
-                let took = stopwatch.elapsed().as_secs_f64();
-                let (old, new) = (listed(&old), listed(&new));
-                return Ok(format!(
-                    "{old} was replaced by {new}, ready after {took:.1} s"
-                ));
+            let new: BTreeSet<String> = names(&live).difference(deleted).cloned().collect();
+            if new.len() >= deleted.len() {
+                return Ok(new);
             }
-            if old.is_empty() || stopwatch.elapsed() > READY_LIMIT {
+            if stopwatch.elapsed() > READY_LIMIT {
                 return Err(KubernetesError::NotReady {
-                    what: format!("pods with {labels} in the place of {}", listed(&old)),
+                    what: format!("pods with {labels} in the place of {deleted:?}"),
                     limit_s: READY_LIMIT.as_secs(),
-                    said: String::new(),
+                    said: format!("{} are there", new.len()),
                 });
             }
             tokio::time::sleep(PAUSE).await;
@@ -101,14 +115,6 @@ fn names(pods: &[Pod]) -> BTreeSet<String> {
     pods.iter()
         .filter_map(|pod| pod.metadata.name.clone())
         .collect()
-}
-
-fn listed(names: &BTreeSet<String>) -> String {
-    names
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Whether a token of the API server's is mounted: by a volume of its own kind, or, before Kubernetes 1.21, by a
