@@ -7,6 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use inroads_harness::clock::Stopwatch;
 use inroads_harness::event::{Event, Observer};
+use inroads_harness::expected::Outcome;
 use inroads_harness::ids::MethodId;
 use inroads_harness::run::{CAUTION, Verdict};
 
@@ -105,7 +106,9 @@ impl Observer for Progress {
                     setup.as_secs_f64()
                 ));
             }
-            Event::Probed(probe) if probe.verdict == Verdict::NotRun => {
+            Event::Probed(probe)
+                if probe.verdict == Verdict::NotRun && probe.foreseen != Some(Outcome::NotRun) =>
+            {
                 let reason = probe.reason.as_deref().unwrap_or("no reason given");
                 self.say(&format!(
                     "{:<12} {} not run: {reason}",

@@ -33,7 +33,7 @@ use crate::kubernetes::KubernetesError;
 use crate::method::{Method, MethodError, Vantage};
 use crate::plan::Plan;
 use crate::probe::Probe;
-use crate::run::{LEFT_BEHIND, Run, Status, Warning};
+use crate::run::{LEFT_BEHIND, ProbeResult, Run, Status, Warning};
 use crate::scenario::{Scenario, Target};
 use crate::stage::Stage;
 
@@ -293,6 +293,12 @@ impl Engine<'_> {
         let remedy = "see the reason; `inroads doctor` tells what this machine lacks";
         self.warn(record, "method-not-run", text, remedy);
         reason
+    }
+
+    /// A probe's result, with what was expected of it.
+    fn expecting(&self, mut result: ProbeResult) -> ProbeResult {
+        result.foreseen = self.repertoire.expected.of(&result.id, &result.method);
+        result
     }
 
     /// Whether an answer would say anything of the method: a laptop that is a pod of the cluster is in it already.

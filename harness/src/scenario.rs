@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Access, Effort};
 use crate::cluster::Office;
 use crate::dial::Dialer;
-use crate::measure::{Reading, WarmUp};
+use crate::measure::{ClosedLoop, OpError, OpenLoop, Reading, WarmUp};
 use crate::method::{Capability, Manifest};
 use crate::probe::{Attempt, Probe};
 use crate::run::Component;
@@ -115,6 +115,30 @@ pub struct LoadOrder {
 }
 
 impl LoadOrder {
+    /// Its closed loop.
+    #[must_use]
+    pub fn closed(&self) -> ClosedLoop {
+        ClosedLoop {
+            connections: self.connections,
+            warm_up: self.warm_up,
+            window: self.window,
+        }
+    }
+
+    /// Its open loop.
+    ///
+    /// # Errors
+    /// [`ScenarioError::NoSuchLoad`] where it names no rate.
+    pub fn open(&self) -> Result<OpenLoop, ScenarioError> {
+        let none = || ScenarioError::NoSuchLoad(format!("{} without a rate", self.load));
+        Ok(OpenLoop {
+            rate: self.rate.ok_or_else(none)?,
+            connections: self.connections,
+            warm_up: self.warm_up,
+            window: self.window,
+        })
+    }
+
     /// The part of the laptop of number `index`, where `laptops` run the load together: its share of a rate, a
     /// seed of its own, and the same times for all.
     #[must_use]
@@ -287,6 +311,13 @@ pub enum ScenarioError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What answers is not the workload, or does not answer.
+impl From<OpError> for ScenarioError {
+    fn from(OpError(reason): OpError) -> Self {
+        Self::WrongAnswer(reason)
+    }
 }
 
 impl ScenarioError {

@@ -163,12 +163,8 @@ impl Snapshot {
             self.add("route", line);
         }
         for address in ELSEWHERE {
-            // Connecting a socket for datagrams sends nothing: it asks the kernel for the way.
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-            let from = socket
-                .connect(SocketAddr::from((address, 9)))
-                .and_then(|()| socket.local_addr());
-            let from = from.map_or_else(|error| error.to_string(), |from| from.ip().to_string());
+            let from = source(address);
+            let from = from.map_or_else(|error| error.to_string(), |from| from.to_string());
             self.add(ELSEWHERE_SECTION, format!("{address} from {from}"));
         }
         Ok(())
@@ -196,6 +192,20 @@ impl Snapshot {
             );
         }
     }
+}
+
+/// The address that this host has for the rest of the world: its own on the LAN. None where it has no way there.
+#[must_use]
+pub fn lan_address() -> Option<IpAddr> {
+    source(ELSEWHERE[0]).ok()
+}
+
+/// The address that a packet to `address` would come from.
+fn source(address: Ipv4Addr) -> io::Result<IpAddr> {
+    // Connecting a socket for datagrams sends nothing: it asks the kernel for the way.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(SocketAddr::from((address, 9)))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn named(names: &BTreeMap<u32, String>, link: Option<u32>) -> &str {

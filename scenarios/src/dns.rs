@@ -13,8 +13,7 @@ use async_trait::async_trait;
 use inroads_harness::Scenario;
 use inroads_harness::dial::Dialer;
 use inroads_harness::measure::{
-    ClosedLoop, Errors, Histogram, OpError, OpenLoop, Reading, closed_loop, on_this_thread,
-    open_loop,
+    Errors, Histogram, OpError, Reading, closed_loop, on_this_thread, open_loop,
 };
 use inroads_harness::method::Manifest;
 use inroads_harness::probe::{Attempt, Probe};
@@ -110,36 +109,16 @@ impl Scenario for Dns {
         dialer: &Dialer,
         workload: &Workload,
     ) -> Result<Vec<Reading>, ScenarioError> {
-        let unusable = |error: OpError| ScenarioError::WrongAnswer(error.0);
-        let load = Rc::new(Lookups::new(dialer.clone(), workload).map_err(unusable)?);
-        let LoadOrder {
-            connections,
-            warm_up,
-            window,
-            ..
-        } = *order;
-        match (order.load.as_str(), order.rate) {
-            ("lookups", _) => {
-                let plan = ClosedLoop {
-                    connections,
-                    warm_up,
-                    window,
-                };
-                let tally = on_this_thread(closed_loop(load, plan)).map_err(unusable)?;
+        let load = Rc::new(Lookups::new(dialer.clone(), workload)?);
+        match order.load.as_str() {
+            "lookups" => {
+                let tally = on_this_thread(closed_loop(load, order.closed()))?;
                 Ok(vec![Reading::rate("lookups", Unit::PerSecond, &tally)])
             }
-            ("latency", Some(rate)) => {
-                let plan = OpenLoop {
-                    rate,
-                    connections,
-                    warm_up,
-                    window,
-                };
-                let tally = on_this_thread(open_loop(load, plan)).map_err(unusable)?;
-                let mut readings = vec![
-                    Reading::open("latency", &tally.corrected, &tally, rate),
-                    Reading::open("latency-raw", &tally.raw, &tally, rate),
-                ];
+            "latency" => {
+                let plan = order.open()?;
+                let tally = on_this_thread(open_loop(load, plan))?;
+                let mut readings = Reading::latencies(&tally, plan.rate);
                 let empty = Histogram::default();
                 for (index, kind) in KINDS.iter().enumerate() {
                     let histogram = tally.classes.get(index).unwrap_or(&empty);
@@ -152,7 +131,7 @@ impl Scenario for Dns {
                 }
                 Ok(readings)
             }
-            (other, _) => Err(ScenarioError::NoSuchLoad(other.to_owned())),
+            other => Err(ScenarioError::NoSuchLoad(other.to_owned())),
         }
     }
 }

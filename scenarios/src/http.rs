@@ -12,15 +12,15 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use async_trait::async_trait;
+use inroads_harness::Scenario;
 use inroads_harness::dial::Dialer;
 use inroads_harness::measure::{
-    ClosedLoop, ClosedTally, Load, OpenLoop, Reading, closed_loop, on_this_thread, open_loop,
+    ClosedTally, Load, Reading, closed_loop, on_this_thread, open_loop,
 };
 use inroads_harness::method::{Capability, Manifest};
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::run::Unit;
 use inroads_harness::scenario::{LoadOrder, LoadSpec, ScenarioError, Shape, Target, Workload};
-use inroads_harness::{Scenario, measure};
 
 pub(crate) use probes::{asked_name, given_back, seen_address};
 
@@ -239,34 +239,13 @@ impl Scenario for Http {
 }
 
 fn closed(order: &LoadOrder, load: impl Load) -> Result<ClosedTally, ScenarioError> {
-    let plan = ClosedLoop {
-        connections: order.connections,
-        warm_up: order.warm_up,
-        window: order.window,
-    };
-    on_this_thread(closed_loop(Rc::new(load), plan)).map_err(unusable)
+    Ok(on_this_thread(closed_loop(Rc::new(load), order.closed()))?)
 }
 
 fn latency(order: &LoadOrder, load: impl Load) -> Result<Vec<Reading>, ScenarioError> {
-    let rate = order
-        .rate
-        .ok_or_else(|| ScenarioError::NoSuchLoad("latency without a rate".to_owned()))?;
-    let plan = OpenLoop {
-        rate,
-        connections: order.connections,
-        warm_up: order.warm_up,
-        window: order.window,
-    };
-    let tally = on_this_thread(open_loop(Rc::new(load), plan)).map_err(unusable)?;
-    Ok(vec![
-        Reading::open("latency", &tally.corrected, &tally, rate),
-        Reading::open("latency-raw", &tally.raw, &tally, rate),
-    ])
-}
-
-/// The load could not even open its connections, or what answers is not the workload.
-fn unusable(error: measure::OpError) -> ScenarioError {
-    ScenarioError::WrongAnswer(error.0)
+    let plan = order.open()?;
+    let tally = on_this_thread(open_loop(Rc::new(load), plan))?;
+    Ok(Reading::latencies(&tally, plan.rate))
 }
 
 /// The Service by its address: names are the `dns` scenario's business.

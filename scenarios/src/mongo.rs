@@ -15,9 +15,7 @@ use std::rc::Rc;
 use async_trait::async_trait;
 use inroads_harness::Scenario;
 use inroads_harness::dial::Dialer;
-use inroads_harness::measure::{
-    ClosedLoop, OpError, OpenLoop, Reading, closed_loop, on_this_thread, open_loop,
-};
+use inroads_harness::measure::{Reading, closed_loop, on_this_thread, open_loop};
 use inroads_harness::method::Manifest;
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::run::{Component, Provenance, Unit};
@@ -121,8 +119,7 @@ impl Scenario for MongoReplicaSet {
         workload: &Workload,
     ) -> Result<Vec<Reading>, ScenarioError> {
         on_this_thread(async {
-            let base = Base::open(dialer, workload, order.connections).await;
-            let base = base.map_err(unusable)?;
+            let base = Base::open(dialer, workload, order.connections).await?;
             let readings = measure(order, &base).await;
             base.end().await;
             readings
@@ -131,49 +128,22 @@ impl Scenario for MongoReplicaSet {
 }
 
 async fn measure(order: &LoadOrder, base: &Base) -> Result<Vec<Reading>, ScenarioError> {
-    let LoadOrder {
-        connections,
-        warm_up,
-        window,
-        ..
-    } = *order;
-    let closed = ClosedLoop {
-        connections,
-        warm_up,
-        window,
-    };
-    match (order.load.as_str(), order.rate) {
-        ("finds", _) => {
-            base.fill().await.map_err(unusable)?;
-            let tally = closed_loop(Rc::new(base.finds()), closed).await;
-            let tally = tally.map_err(unusable)?;
+    match order.load.as_str() {
+        "finds" => {
+            base.fill().await?;
+            let tally = closed_loop(Rc::new(base.finds()), order.closed()).await?;
             Ok(vec![Reading::rate("finds", Unit::PerSecond, &tally)])
         }
-        ("inserts", _) => {
-            let tally = closed_loop(Rc::new(base.inserts()), closed).await;
-            let tally = tally.map_err(unusable)?;
+        "inserts" => {
+            let tally = closed_loop(Rc::new(base.inserts()), order.closed()).await?;
             Ok(vec![Reading::rate("inserts", Unit::PerSecond, &tally)])
         }
-        ("latency", Some(rate)) => {
-            base.fill().await.map_err(unusable)?;
-            let plan = OpenLoop {
-                rate,
-                connections,
-                warm_up,
-                window,
-            };
-            let tally = open_loop(Rc::new(base.finds()), plan).await;
-            let tally = tally.map_err(unusable)?;
-            Ok(vec![
-                Reading::open("latency", &tally.corrected, &tally, rate),
-                Reading::open("latency-raw", &tally.raw, &tally, rate),
-            ])
+        "latency" => {
+            base.fill().await?;
+            let plan = order.open()?;
+            let tally = open_loop(Rc::new(base.finds()), plan).await?;
+            Ok(Reading::latencies(&tally, plan.rate))
         }
-        (other, _) => Err(ScenarioError::NoSuchLoad(other.to_owned())),
+        other => Err(ScenarioError::NoSuchLoad(other.to_owned())),
     }
-}
-
-/// The load could not begin, or what answers is not the workload.
-fn unusable(error: OpError) -> ScenarioError {
-    ScenarioError::WrongAnswer(error.0)
 }

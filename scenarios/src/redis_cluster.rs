@@ -14,13 +14,12 @@ use async_trait::async_trait;
 use inroads_harness::Scenario;
 use inroads_harness::access::{Access, Effort};
 use inroads_harness::dial::Dialer;
-use inroads_harness::measure::{OpError, Reading};
+use inroads_harness::measure::Reading;
 use inroads_harness::method::{Capability, Manifest};
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::scenario::{LoadOrder, LoadSpec, ScenarioError, Shape, Target, Workload};
 
 use client::{Client, Seed};
-use generator::Plan;
 
 /// The Service that clients are told of, and its port's name.
 const SERVICE: &str = "redis";
@@ -116,23 +115,11 @@ impl Scenario for RedisCluster {
         let seed = Seed::of(workload)?;
         let client = Client::new(dialer, &seed)
             .map_err(ScenarioError::while_doing("setting the driver up"))?;
-        let plan = Plan {
-            connections: order.connections,
-            warm_up: order.warm_up,
-            window: order.window,
-            seed: order.seed,
-        };
         match order.load.as_str() {
-            "operations" => generator::operations(client, &plan),
-            "pipelined" => generator::pipelined(client, &plan, DEPTH),
-            "latency" => {
-                let rate = order.rate.ok_or_else(|| {
-                    ScenarioError::NoSuchLoad("latency without a rate".to_owned())
-                })?;
-                generator::latency(client, &plan, rate)
-            }
-            other => return Err(ScenarioError::NoSuchLoad(other.to_owned())),
+            "operations" => generator::operations(client, order),
+            "pipelined" => generator::pipelined(client, order, DEPTH),
+            "latency" => generator::latency(client, order),
+            other => Err(ScenarioError::NoSuchLoad(other.to_owned())),
         }
-        .map_err(|OpError(reason)| ScenarioError::WrongAnswer(reason))
     }
 }

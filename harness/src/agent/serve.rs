@@ -1,7 +1,7 @@
 //! The agent's side: carrying out orders until the input ends.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use crate::probe::Probe;
 use crate::process_usage::ProcessUsage;
 use crate::run::{Claim, Run};
 use crate::scenario::{LoadOrder, Scenario, Workload};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{self, Snapshot};
 use crate::{Access, clock, method, probe};
 
 /// How often a target is tried again that does not answer yet.
@@ -223,7 +223,7 @@ impl Worker {
         let there = |name: &&str| std::env::split_paths(&path).any(|at| at.join(name).is_file());
         let programs = wanted.into_iter().filter(there).map(ToOwned::to_owned);
         Ok(Answer::Network(LaptopNetwork {
-            address: address(),
+            address: snapshot::lan_address(),
             routes: routes()?,
             programs: programs.collect(),
         }))
@@ -359,14 +359,6 @@ fn usage() -> Usage {
         cpu_s: used.cpu.as_secs_f64(),
         peak_bytes: used.peak_bytes,
     }
-}
-
-/// This host's address on the LAN: the one that it has for the rest of the world (RFC 5737 has the addresses of nobody).
-/// Connecting a socket for datagrams sends nothing.
-fn address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
 }
 
 /// `RTF_REJECT` of route.h: the route leads nowhere.

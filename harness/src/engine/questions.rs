@@ -15,6 +15,7 @@ use super::{Crew, Engine};
 use crate::causes::in_one_line;
 use crate::clock::Stopwatch;
 use crate::event::Event;
+use crate::expected::Outcome;
 use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
 use crate::method::{Interruptions, Method, Part, Vantage};
@@ -121,12 +122,13 @@ impl<'a> Asking<'a> {
         let place = |id: &str| questions.iter().position(|(_, probe)| probe.id == id);
         results.sort_by_key(|result| place(&result.id));
         for result in results {
-            if result.verdict == Verdict::NotRun {
+            // What cannot be asked of a method is no news.
+            if result.verdict == Verdict::NotRun && result.foreseen != Some(Outcome::NotRun) {
                 let text = format!("`{}` through `{}` was not asked", result.id, result.method);
                 let remedy = "the reason stands beside the probe";
                 self.engine.warn(record, "probe-not-run", text, remedy);
             }
-            record.answered(self.engine, result);
+            record.run.probes.push(result);
         }
     }
 
@@ -143,8 +145,7 @@ impl<'a> Asking<'a> {
         };
         for question in questions {
             let result = self.ask(crew, method, *question).await;
-            self.engine.observer.on(&Event::Probed(&result));
-            asked.results.push(result);
+            asked.results.push(self.told(result));
             // The next probe must not pay for what this one has broken.
             if let Ok(Some(found)) = crew.interruptions().await {
                 let (_, probe) = question;
@@ -207,9 +208,8 @@ impl<'a> Asking<'a> {
                 "it works by the API server and the kubelets, which serve the whole cluster and are not restarted here"
             };
             let result = probe::not_run(question.1, method, reason);
-            self.engine.observer.on(&Event::Probed(&result));
             return Asked {
-                results: vec![result],
+                results: vec![self.told(result)],
                 ..Asked::default()
             };
         };
@@ -266,6 +266,13 @@ impl<'a> Asking<'a> {
             stopwatch.elapsed().as_secs_f64()
         )));
         Ok(())
+    }
+
+    /// A result that the observer was told of.
+    pub(super) fn told(&self, result: ProbeResult) -> ProbeResult {
+        let result = self.engine.expecting(result);
+        self.engine.observer.on(&Event::Probed(&result));
+        result
     }
 
     /// The method of a crew, where an answer would say anything of it.

@@ -154,14 +154,9 @@ impl Record {
             if self.run.probes.iter().any(told) {
                 continue;
             }
-            self.answered(engine, probe::not_run(asked, method, reason));
+            let result = engine.expecting(probe::not_run(asked, method, reason));
+            self.run.probes.push(result);
         }
-    }
-
-    /// Takes a probe's result in, with what was expected of it.
-    pub(super) fn answered(&mut self, engine: &Engine<'_>, mut result: ProbeResult) {
-        result.foreseen = engine.repertoire.expected.of(&result.id, &result.method);
-        self.run.probes.push(result);
     }
 
     /// Saves what is known: the file is whole at every moment, the new one or the one before.

@@ -12,7 +12,6 @@ use crate::access::Access;
 use crate::agent::AgentError;
 use crate::causes::in_one_line;
 use crate::clock::Stopwatch;
-use crate::event::Event;
 use crate::method::{Method, MethodError, Part, Vantage};
 use crate::probe::{self, Attempt, Miss, NO_LAPTOP, Trial};
 use crate::run::ProbeResult;
@@ -80,12 +79,10 @@ impl<'a> Asking<'a> {
             host.end().await;
             tried
         };
-        let result = match tried.await {
+        self.told(match tried.await {
             Ok(attempt) => probe::tried(probe, guest.method, attempt, stopwatch.elapsed()),
             Err(error) => probe::not_run(probe, guest.method, &in_one_line(&error)),
-        };
-        self.engine.observer.on(&Event::Probed(&result));
-        result
+        })
     }
 
     async fn nobodys_laptop(&self) -> Result<Prepared, MethodError> {

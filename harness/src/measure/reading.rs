@@ -82,6 +82,15 @@ impl Reading {
         reading
     }
 
+    /// Both latencies under a fixed rate, `latency` from the intended sending and `latency-raw` from the actual one.
+    #[must_use]
+    pub fn latencies(tally: &OpenTally, rate: f64) -> Vec<Self> {
+        vec![
+            Self::open("latency", &tally.corrected, tally, rate),
+            Self::open("latency-raw", &tally.raw, tally, rate),
+        ]
+    }
+
     /// A latency under a fixed rate: invalid, and not merely slow, where the rate was not carried.
     #[must_use]
     pub fn open(metric: &str, histogram: &Histogram, tally: &OpenTally, rate: f64) -> Self {

@@ -38,6 +38,10 @@ const OP_QUERY: i32 = 2004;
 const OP_COMPRESSED: i32 = 2012;
 const OP_MSG: i32 = 2013;
 
+/// The most documents of one command, MongoDB's own (`maxWriteBatchSize`). In memory the smallest document takes many
+/// times the bytes that it has on the wire.
+pub const MOST_DOCUMENTS: usize = 100_000;
+
 /// Bytes that are no message of this protocol. The connection they came by cannot be used any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -318,6 +322,9 @@ impl<'a> Reader<'a> {
         let name = section.text(WHAT)?;
         let mut documents = Vec::new();
         while !section.0.is_empty() {
+            if documents.len() == MOST_DOCUMENTS {
+                return Err(WireError::Sections("more documents than a command takes"));
+            }
             documents.push(section.document()?.into());
         }
         Ok((name, documents))

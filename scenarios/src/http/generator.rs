@@ -3,10 +3,9 @@
 use clap::Parser;
 use inroads_harness::access::Access;
 use inroads_harness::dial::Dialer;
-use inroads_harness::measure::{
-    ClosedLoop, OpenLoop, WarmUp, closed_loop, on_this_thread, open_loop,
-};
+use inroads_harness::measure::{WarmUp, closed_loop, on_this_thread, open_loop};
 use inroads_harness::role::{Role, RoleError, RoleFuture};
+use inroads_harness::scenario::LoadOrder;
 use serde_json::json;
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,17 +50,18 @@ async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
         dialer: Dialer::new(Access::Unmodified),
         to: Destination { host, port },
     };
-    let warm_up = WarmUp::UpTo(Duration::from_secs(1));
-    let window = Duration::from_secs_f64(seconds);
+    let order = LoadOrder {
+        load: "latency".to_owned(),
+        connections,
+        rate,
+        warm_up: WarmUp::UpTo(Duration::from_secs(1)),
+        window: Duration::try_from_secs_f64(seconds)?,
+        seed: 1,
+    };
     // Blocking is all that this process has to do.
     let figures = tokio::task::spawn_blocking(move || match rate {
-        Some(rate) => {
-            let plan = OpenLoop {
-                rate,
-                connections,
-                warm_up,
-                window,
-            };
+        Some(_) => {
+            let plan = order.open()?;
             let tally = on_this_thread(async move { open_loop(Rc::new(load()), plan).await })?;
             Ok::<_, RoleError>(json!({
                 "carried": tally.carried(), "errors": tally.errors.count,
@@ -69,11 +69,7 @@ async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
             }))
         }
         None => {
-            let plan = ClosedLoop {
-                connections,
-                warm_up,
-                window,
-            };
+            let plan = order.closed();
             let tally = on_this_thread(async move { closed_loop(Rc::new(load()), plan).await })?;
             #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
             let rate = tally.ops as f64 / tally.elapsed.as_secs_f64();

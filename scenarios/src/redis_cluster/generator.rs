@@ -8,11 +8,11 @@ use clap::Parser;
 use inroads_harness::access::Access;
 use inroads_harness::dial::Dialer;
 use inroads_harness::measure::{
-    ClosedLoop, ClosedTally, Load, OpError, OpenLoop, Reading, WarmUp, closed_loop, on_this_thread,
-    open_loop,
+    ClosedTally, Load, Reading, WarmUp, closed_loop, on_this_thread, open_loop,
 };
 use inroads_harness::role::{Role, RoleError, RoleFuture};
 use inroads_harness::run::Unit;
+use inroads_harness::scenario::{LoadOrder, ScenarioError};
 use serde_json::json;
 
 use super::client::{Client, Seed};
@@ -25,55 +25,33 @@ pub(crate) const ROLE: Role = Role {
     run: |arguments| -> RoleFuture { Box::pin(run(arguments)) },
 };
 
-/// How a load is run.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
-    pub(super) connections: usize,
-    pub(super) warm_up: WarmUp,
-    pub(super) window: Duration,
-    pub(super) seed: u64,
-}
-
 /// As many operations as there can be, one by one.
-pub(super) fn operations(client: Client, plan: &Plan) -> Result<Vec<Reading>, OpError> {
-    let tally = closed(plan, Operations::new(client, plan.seed))?;
+pub(super) fn operations(client: Client, order: &LoadOrder) -> Result<Vec<Reading>, ScenarioError> {
+    let tally = closed(order, Operations::new(client, order.seed))?;
     Ok(vec![Reading::rate("operations", Unit::PerSecond, &tally)])
 }
 
 /// As many as there can be in pipelines of `depth`. What is counted is operations, as where they go one by one.
 pub(super) fn pipelined(
     client: Client,
-    plan: &Plan,
+    order: &LoadOrder,
     depth: usize,
-) -> Result<Vec<Reading>, OpError> {
-    let mut tally = closed(plan, Pipelined::new(client, depth, plan.seed))?;
+) -> Result<Vec<Reading>, ScenarioError> {
+    let mut tally = closed(order, Pipelined::new(client, depth, order.seed))?;
     tally.ops *= depth as u64;
     Ok(vec![Reading::rate("pipelined", Unit::PerSecond, &tally)])
 }
 
 /// Operations at a fixed rate.
-pub(super) fn latency(client: Client, plan: &Plan, rate: f64) -> Result<Vec<Reading>, OpError> {
-    let open = OpenLoop {
-        rate,
-        connections: plan.connections,
-        warm_up: plan.warm_up,
-        window: plan.window,
-    };
-    let load = Operations::new(client, plan.seed);
+pub(super) fn latency(client: Client, order: &LoadOrder) -> Result<Vec<Reading>, ScenarioError> {
+    let open = order.open()?;
+    let load = Operations::new(client, order.seed);
     let tally = on_this_thread(open_loop(Rc::new(load), open))?;
-    Ok(vec![
-        Reading::open("latency", &tally.corrected, &tally, rate),
-        Reading::open("latency-raw", &tally.raw, &tally, rate),
-    ])
+    Ok(Reading::latencies(&tally, open.rate))
 }
 
-fn closed(plan: &Plan, load: impl Load) -> Result<ClosedTally, OpError> {
-    let closed = ClosedLoop {
-        connections: plan.connections,
-        warm_up: plan.warm_up,
-        window: plan.window,
-    };
-    on_this_thread(closed_loop(Rc::new(load), closed))
+fn closed(order: &LoadOrder, load: impl Load) -> Result<ClosedTally, ScenarioError> {
+    Ok(on_this_thread(closed_loop(Rc::new(load), order.closed()))?)
 }
 
 #[derive(Debug, Parser)]
@@ -107,19 +85,20 @@ async fn run(arguments: Vec<String>) -> Result<(), RoleError> {
         nodes: Vec::new(),
     };
     let client = Client::new(&Dialer::new(Access::Unmodified), &seed)?;
-    let plan = Plan {
+    let order = LoadOrder {
+        load: "latency".to_owned(),
         connections: arguments.connections,
+        rate: arguments.rate,
         warm_up: WarmUp::UpTo(Duration::from_secs(1)),
         window: Duration::try_from_secs_f64(arguments.seconds)?,
         seed: 1,
     };
     // Blocking is all that this process has to do.
-    let measuring =
-        tokio::task::spawn_blocking(move || match (arguments.rate, arguments.pipeline) {
-            (Some(rate), _) => latency(client, &plan, rate),
-            (None, depth @ 2..) => pipelined(client, &plan, depth),
-            (None, _) => operations(client, &plan),
-        });
+    let measuring = tokio::task::spawn_blocking(move || match (order.rate, arguments.pipeline) {
+        (Some(_), _) => latency(client, &order),
+        (None, depth @ 2..) => pipelined(client, &order, depth),
+        (None, _) => operations(client, &order),
+    });
     let readings = measuring.await??;
     let figures = readings.iter().map(|reading| {
         let figures = json!({

@@ -1,7 +1,7 @@
 //! A marker is sent through, and looked for in all that leaves and enters the laptop on the office LAN.
 
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,14 @@ use std::time::Duration;
 use inroads_harness::dial::Dialer;
 use inroads_harness::probe::Attempt;
 use inroads_harness::scenario::Workload;
+use inroads_harness::snapshot::lan_address;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{LinkAddr, recvfrom};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{STEADY, address};
 use crate::http;
-
-/// `ARPHRD_ETHER` of if_arp.h: a link of a LAN, and neither loopback nor the inner side of a tunnel.
-const ETHERNET: u16 = 1;
 
 /// The largest frame: the kernel shows what it has not yet cut into packets.
 const LARGEST: usize = 1 << 17;
@@ -45,7 +45,7 @@ pub(super) async fn on_the_wire(dialer: &Dialer, workload: &Workload) -> Attempt
     let capture = match Capture::begin(vec![open.clone(), hidden.clone()]) {
         Ok(capture) => capture,
         Err(error) => {
-            let text = format!("watching the LAN needs CAP_NET_RAW: {error}");
+            let text = format!("the LAN cannot be watched, which needs CAP_NET_RAW: {error}");
             return Attempt::not_tried(EXPECTED, text);
         }
     };
@@ -105,7 +105,8 @@ struct Caught {
     found: Vec<usize>,
 }
 
-/// All that crosses the links of the LAN, until it is ended (packet(7)).
+/// All that crosses the link to the LAN, until it is ended (packet(7)). The inner side of a tunnel may look like a LAN's
+/// link, and is none.
 struct Capture {
     over: Arc<AtomicBool>,
     watching: JoinHandle<io::Result<Caught>>,
@@ -113,6 +114,7 @@ struct Capture {
 
 impl Capture {
     fn begin(markers: Vec<String>) -> io::Result<Self> {
+        let link = lan_link().ok_or_else(|| io::Error::other("there is no link to the LAN"))?;
         let all = Protocol::from(i32::from(
             u16::try_from(libc::ETH_P_ALL).unwrap_or(3).to_be(),
         ));
@@ -122,7 +124,7 @@ impl Capture {
         let ended = over.clone();
         let watching = std::thread::Builder::new()
             .name("capture".to_owned())
-            .spawn(move || watch(&socket, &markers, &ended))?;
+            .spawn(move || watch(&socket, link, &markers, &ended))?;
         Ok(Self { over, watching })
     }
 
@@ -133,7 +135,21 @@ impl Capture {
     }
 }
 
-fn watch(socket: &Socket, markers: &[String], over: &AtomicBool) -> io::Result<Caught> {
+/// The index of the link that has this laptop's address on the LAN.
+fn lan_link() -> Option<usize> {
+    let address = lan_address()?;
+    let has_it = |interface: &InterfaceAddress| {
+        let own = interface
+            .address
+            .as_ref()
+            .and_then(|it| it.as_sockaddr_in());
+        own.is_some_and(|own| IpAddr::V4(own.ip()) == address)
+    };
+    let name = getifaddrs().ok()?.find(has_it)?.interface_name;
+    if_nametoindex(name.as_str()).ok()?.try_into().ok()
+}
+
+fn watch(socket: &Socket, lan: usize, markers: &[String], over: &AtomicBool) -> io::Result<Caught> {
     let mut caught = Caught {
         frames: 0,
         found: vec![0; markers.len()],
@@ -145,7 +161,7 @@ fn watch(socket: &Socket, markers: &[String], over: &AtomicBool) -> io::Result<C
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => continue,
             Err(error) => return Err(error.into()),
         };
-        if link.is_none_or(|link| link.hatype() != ETHERNET) {
+        if link.is_none_or(|link| link.ifindex() != lan) {
             continue;
         }
         caught.frames += 1;

@@ -11,7 +11,7 @@ use super::Request;
 use crate::error::{Code, Outcome};
 use crate::member::{Event, Member, Standing, State};
 use crate::value::integer;
-use crate::wire::MAX_DOCUMENT;
+use crate::wire::{MAX_DOCUMENT, MOST_DOCUMENTS};
 
 /// The version of MongoDB that drivers may take this for: the one whose wire protocol it speaks.
 const AS_VERSION: &str = "7.0.0";
@@ -21,9 +21,6 @@ const WIRE_VERSION: i32 = 21;
 
 /// The longest message that clients may send, in bytes. Replication needs room beyond it.
 const LONGEST_MESSAGE: i32 = 20_000_000;
-
-/// The most documents of one command, MongoDB's own.
-const MOST_WRITES: i32 = 100_000;
 
 /// How long sessions live, in minutes, MongoDB's own.
 const SESSION_MINUTES: i32 = 30;
@@ -64,7 +61,7 @@ pub(crate) fn hello(member: &Member, connection: i64, legacy: bool) -> Document 
         answer.extend(doc! {
             "maxBsonObjectSize": i32::try_from(MAX_DOCUMENT).unwrap_or(i32::MAX),
             "maxMessageSizeBytes": LONGEST_MESSAGE,
-            "maxWriteBatchSize": MOST_WRITES,
+            "maxWriteBatchSize": i32::try_from(MOST_DOCUMENTS).unwrap_or(i32::MAX),
             "localTime": bson::DateTime::now(),
             "logicalSessionTimeoutMinutes": SESSION_MINUTES,
             "connectionId": connection,

@@ -50,6 +50,18 @@ fn sequences_are_arrays_of_the_command() {
 }
 
 #[test]
+fn a_sequence_of_more_documents_than_a_command_takes_is_refused() {
+    let body = doc! { "insert": "c" };
+    let documents = vec![doc! {}; MOST_DOCUMENTS + 1];
+    assert!(read(&with_sequence(&body, "documents", &documents[1..], false)).is_ok());
+    let refused = read(&with_sequence(&body, "documents", &documents, false));
+    assert!(
+        matches!(refused, Err(WireError::Sections(_))),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn a_wrong_checksum_is_refused() {
     let mut bytes = with_sequence(&doc! { "insert": "c" }, "documents", &[doc! {}], true);
     let last = bytes.len() - 1;
