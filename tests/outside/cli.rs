@@ -136,7 +136,13 @@ fn a_list_and_a_schema_are_json_and_completions_know_the_commands() {
     );
     assert_eq!(
         ids("scenarios"),
-        ["http", "redis-cluster", "mongo-replica-set", "dns"]
+        [
+            "http",
+            "redis-cluster",
+            "mongo-replica-set",
+            "dns",
+            "way-in"
+        ]
     );
     let plain = program.ok(&["list"]);
     let words = "wireguard dns/srv fidelity/half-close [thorough] --peer";
