@@ -16,7 +16,7 @@ use crate::scenario::{Scenario, Workload};
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(12);
 
 /// The same, where an attempt watches something go and come back.
-const WATCH_LIMIT: Duration = Duration::from_secs(45);
+const WATCH_LIMIT: Duration = Duration::from_secs(125);
 
 /// Why a question that is about laptops has no answer through a method whose client is a pod.
 pub(crate) const NO_LAPTOP: &str = "the client is a pod in the cluster: there is no laptop, and nothing of it crosses the office LAN";

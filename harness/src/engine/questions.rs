@@ -203,7 +203,7 @@ impl<'a> Asking<'a> {
         });
         let Some(label) = own else {
             let reason = if method.parts().is_empty() {
-                "nothing of it runs in the cluster, so that nothing of it can restart"
+                "it has no part of its own in the cluster, so that none can restart"
             } else {
                 "it works by the API server and the kubelets, which serve the whole cluster and are not restarted here"
             };

@@ -6,12 +6,16 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
 
-use super::{READY_LIMIT, Stage, is_ready};
+use super::{Stage, is_ready};
 use crate::clock::Stopwatch;
 use crate::kubernetes::{self, KubernetesError, is_forbidden};
 
 /// Every object of the namespace that stays what it is by itself, `Kind/name`.
 pub type Inventory = BTreeSet<String>;
+
+/// Longest time for others to be ready in the place of pods: what must come up where the last was waits until that is
+/// gone, and a kubelet of 1.20 was seen to take 50 s for that.
+const OTHERS_LIMIT: Duration = Duration::from_secs(120);
 
 /// How often it is looked whether others have taken the place of pods.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -88,10 +92,10 @@ impl Stage {
             if new.len() >= deleted.len() {
                 return Ok(new);
             }
-            if stopwatch.elapsed() > READY_LIMIT {
+            if stopwatch.elapsed() > OTHERS_LIMIT {
                 return Err(KubernetesError::NotReady {
                     what: format!("pods with {labels} in the place of {deleted:?}"),
-                    limit_s: READY_LIMIT.as_secs(),
+                    limit_s: OTHERS_LIMIT.as_secs(),
                     said: format!("{} are there", new.len()),
                 });
             }

@@ -25,8 +25,9 @@ const FIRST: Duration = Duration::from_secs(3);
 /// How long a restart is waited for, where no request fails.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Longest time without an answer.
-const OUTAGE: Duration = Duration::from_secs(30);
+/// Longest time without an answer. What comes back later would not be waited for; until then it comes back by itself,
+/// however long that takes, and how long it took is told.
+const OUTAGE: Duration = Duration::from_secs(100);
 
 /// How many answers in a row show that all is well again.
 const STEADILY: usize = 10;
