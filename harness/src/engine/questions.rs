@@ -144,15 +144,18 @@ impl<'a> Asking<'a> {
             return asked;
         };
         for question in questions {
-            let result = self.ask(crew, method, *question).await;
-            asked.results.push(self.told(result));
+            let (_, probe) = question;
+            let mut result = self.ask(crew, method, *question).await;
             // The next probe must not pay for what this one has broken.
             if let Ok(Some(found)) = crew.interruptions().await {
-                let (_, probe) = question;
+                if matches!(probe.manner, Manner::WhileReplaced(_)) {
+                    restarted_by_hand(&mut result, &found);
+                }
                 asked
                     .interruptions
                     .push((crew.method.clone(), probe.id, found));
             }
+            asked.results.push(self.told(result));
         }
         asked
     }
@@ -288,6 +291,18 @@ impl<'a> Asking<'a> {
             method,
             targets: self.targets,
         }
+    }
+}
+
+/// What came back because it was started again did not come back by itself: a user would have had to act.
+fn restarted_by_hand(result: &mut ProbeResult, found: &Interruptions) {
+    result.seen = format!(
+        "{}; but it ended {}× and was started again, as a user would have to: {}",
+        result.seen, found.count, found.said
+    );
+    if result.verdict == Verdict::Pass {
+        result.verdict = Verdict::Fail;
+        result.effort = None;
     }
 }
 
