@@ -10,7 +10,7 @@ use inroads_harness::run::{Level, ProbeResult, Run};
 /// The width of a probe's name.
 const LABEL: usize = 27;
 
-/// The width of a method's column.
+/// The least width of a method's column.
 const COLUMN: usize = 14;
 
 /// A mark that can be told from the others without colour, and by a screen reader.
@@ -106,11 +106,13 @@ pub(crate) fn scores(run: &Run, methods: &[&MethodId]) -> [(&'static str, Vec<(u
 #[must_use]
 pub fn matrix(run: &Run) -> String {
     let methods: Vec<&MethodId> = run.methods.iter().map(|method| &method.id).collect();
+    let longest = methods.iter().map(|id| id.as_str().len()).max();
+    let column = COLUMN.max(longest.unwrap_or_default() + 2);
     let mut text = String::new();
     let mut line = |label: &str, cells: Vec<String>| {
         let cells: String = cells
             .iter()
-            .map(|cell| format!("{cell:<COLUMN$}"))
+            .map(|cell| format!("{cell:<column$}"))
             .collect();
         let line = format!("{label:<LABEL$}{cells}");
         writeln!(text, "{}", line.trim_end()).expect("writing to a string");
