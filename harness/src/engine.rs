@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Repertoire;
 use crate::causes::in_one_line;
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::cluster::{Cluster, ClusterError};
 use crate::event::{Event, Observer};
 use crate::ids::MethodId;
@@ -34,7 +34,7 @@ use crate::method::{Method, MethodError, Vantage};
 use crate::plan::Plan;
 use crate::probe::Probe;
 use crate::run::{LEFT_BEHIND, ProbeResult, Run, Status, Warning};
-use crate::scenario::{Scenario, Target};
+use crate::scenario::Scenario;
 use crate::stage::Stage;
 
 pub use crew::{Crew, Laptops};
@@ -181,15 +181,13 @@ impl Engine<'_> {
         }
         let workload = stage.observe().await?;
 
+        // Looking is no part of setting up.
+        let looking = Stopwatch::start();
         let inventory = stage.inventory().await?;
+        let begun = begun + looking.elapsed();
 
         self.observer.on(&Event::Phase("connecting laptops"));
-        let mut targets: Vec<Target> = Vec::new();
-        for target in scenarios.iter().flat_map(|s| s.targets(&workload)) {
-            if !targets.contains(&target) {
-                targets.push(target);
-            }
-        }
+        let targets = workload.targets(scenarios.iter().copied());
         let first = targets.first().cloned();
         let connecting = deployed.into_iter().map(|(method, deployed)| {
             let (targets, first) = (&targets, first.as_ref());

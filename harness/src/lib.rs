@@ -18,6 +18,7 @@ pub mod dns;
 pub mod engine;
 pub mod event;
 pub mod expected;
+pub mod heir;
 pub mod ids;
 pub mod kubernetes;
 pub mod measure;

@@ -242,6 +242,23 @@ pub enum Part {
     Kubelets,
 }
 
+impl Part {
+    /// The labels of its pods, where it is pods of its own.
+    #[must_use]
+    pub fn pods(&self) -> Option<String> {
+        match self {
+            Self::Pods(part) => Some(pods_of(part)),
+            Self::ApiServer | Self::Kubelets => None,
+        }
+    }
+}
+
+/// The labels of the pods that are the part of this name.
+#[must_use]
+pub fn pods_of(part: &str) -> String {
+    format!("inroads.dev/part={part}")
+}
+
 /// The laptop as it was before: its own network, as far as a method must not collide with it, and its
 /// programs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -221,16 +221,12 @@ pub async fn ask(
     };
     let (verdict, reason) = judge(probe, method, outcome);
     ProbeResult {
-        id: probe.id.to_owned(),
-        method: method.id(),
-        level: probe.level,
-        verdict,
         effort,
-        foreseen: None,
         expected,
         seen,
         reason,
         duration_ms: stopwatch.elapsed().as_secs_f64() * 1e3,
+        ..result(probe, method, verdict)
     }
 }
 
@@ -244,16 +240,12 @@ pub fn tried(probe: &Probe, method: &dyn Method, attempt: Attempt, took: Duratio
         Err(Miss::NotTried(reason)) => (Verdict::NotRun, None, Some(reason)),
     };
     ProbeResult {
-        id: probe.id.to_owned(),
-        method: method.id(),
-        level: probe.level,
-        verdict,
         effort,
-        foreseen: None,
         expected: attempt.expected,
         seen,
         reason,
         duration_ms: took.as_secs_f64() * 1e3,
+        ..result(probe, method, verdict)
     }
 }
 
@@ -261,15 +253,24 @@ pub fn tried(probe: &Probe, method: &dyn Method, attempt: Attempt, took: Duratio
 #[must_use]
 pub fn not_run(probe: &Probe, method: &dyn Method, reason: &str) -> ProbeResult {
     ProbeResult {
+        expected: probe.asks.to_owned(),
+        reason: Some(reason.to_owned()),
+        ..result(probe, method, Verdict::NotRun)
+    }
+}
+
+/// A result with nothing but its verdict.
+fn result(probe: &Probe, method: &dyn Method, verdict: Verdict) -> ProbeResult {
+    ProbeResult {
         id: probe.id.to_owned(),
         method: method.id(),
         level: probe.level,
-        verdict: Verdict::NotRun,
+        verdict,
         effort: None,
         foreseen: None,
-        expected: probe.asks.to_owned(),
+        expected: String::new(),
         seen: String::new(),
-        reason: Some(reason.to_owned()),
+        reason: None,
         duration_ms: 0.0,
     }
 }

@@ -198,6 +198,17 @@ pub struct PodFacts {
 }
 
 impl Workload {
+    /// What clients of these scenarios use, each once: two of them may have one in common.
+    pub fn targets<'a>(&self, of: impl IntoIterator<Item = &'a dyn Scenario>) -> Vec<Target> {
+        let mut all: Vec<Target> = Vec::new();
+        for target in of.into_iter().flat_map(|scenario| scenario.targets(self)) {
+            if !all.contains(&target) {
+                all.push(target);
+            }
+        }
+        all
+    }
+
     /// The full name of a Service (Kubernetes DNS specification §2.3.1).
     #[must_use]
     pub fn fqdn(&self, service: &str) -> String {
@@ -247,6 +258,27 @@ impl Workload {
                 .chain(service.cluster_ip.map(|ip| ip.to_string()))
                 .collect(),
             port: *number,
+        })
+    }
+
+    /// The virtual address of the Service `name` and the number of its port `port`.
+    ///
+    /// # Errors
+    /// [`ScenarioError::NoSuchObject`]: the workload has no such Service, address or port.
+    pub fn service_address(&self, name: &str, port: &str) -> Result<(String, u16), ScenarioError> {
+        let target = self.service_target(name, port)?;
+        let none = || ScenarioError::NoSuchObject(format!("address of service/{name}"));
+        let address = self.service(name)?.cluster_ip.ok_or_else(none)?;
+        Ok((address.to_string(), target.port))
+    }
+
+    /// A target for the cluster's DNS, over TCP or UDP; none where it has no address.
+    #[must_use]
+    pub fn dns_target(&self) -> Option<Target> {
+        Some(Target {
+            object: Object::ClusterDns,
+            hosts: vec![self.dns?.to_string()],
+            port: crate::dns::PORT,
         })
     }
 

@@ -6,12 +6,11 @@
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
+use inroads_harness::heir::{self, Heir};
 use inroads_harness::method::{LaptopNetwork, MethodError};
-use inroads_harness::role::{Role, RoleError, this_program};
+use inroads_harness::role::{Role, RoleError};
 use ipnet::{IpNet, Ipv4Net};
 use nlink::netlink::route::Ipv4Route;
 use nlink::netlink::{Connection, Route};
@@ -36,9 +35,6 @@ pub(crate) struct Changes {
     undo: Vec<Undo>,
     heir: Option<Heir>,
 }
-
-/// A process that outlives this one, however this one ends, and undoes what it leaves.
-struct Heir(Child);
 
 /// What undoes one change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +68,8 @@ impl Changes {
         // Named by its writer: an heir must not take the journal of a later connection for its own.
         let name = format!("{method}.{}.journal", std::process::id());
         let journal = Path::new(JOURNALS).join(name);
-        let heir = Heir::appoint(&journal).map_err(failed("starting what undoes changes"))?;
+        let heir =
+            Heir::appoint(ROLE.name, &journal).map_err(failed("starting what undoes changes"))?;
         Ok(Self {
             journal,
             undo: Vec::new(),
@@ -121,6 +118,9 @@ impl Changes {
             }
         }
         drop(std::fs::remove_file(&self.journal));
+        if let Some(heir) = self.heir.take() {
+            heir.dismiss();
+        }
         first_error.map_or(Ok(()), Err)
     }
 }
@@ -151,34 +151,11 @@ async fn undo_left(journal: &Path) -> Result<(), MethodError> {
     left.undo_all().await
 }
 
-impl Heir {
-    fn appoint(journal: &Path) -> std::io::Result<Self> {
-        let mut command = Command::new(this_program());
-        command
-            .args(["agent", ROLE.name])
-            .arg(journal)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // What a terminal sends is not for it: it ends by itself when nothing is left to do.
-            .process_group(0);
-        command.spawn().map(Self)
-    }
-}
-
-impl Drop for Heir {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        drop(self.0.wait());
-    }
-}
-
 async fn undo(arguments: Vec<String>) -> Result<(), RoleError> {
     let [journal] = arguments.as_slice() else {
         return Err("it is told the journal".into());
     };
-    let mut input = tokio::io::stdin();
-    tokio::io::copy(&mut input, &mut tokio::io::sink()).await?;
+    heir::succeed().await?;
     Ok(undo_left(Path::new(journal)).await?)
 }
 

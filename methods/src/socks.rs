@@ -12,7 +12,7 @@ use inroads_harness::access::{Access, Secret};
 use inroads_harness::ids::MethodId;
 use inroads_harness::kubernetes::KubernetesError;
 use inroads_harness::method::{
-    Capability, Connection, Invitation, Manifest, Method, MethodError, Part,
+    Capability, Connection, Invitation, Manifest, Method, MethodError, Part, pods_of,
 };
 use inroads_harness::scenario::Target;
 use inroads_harness::stage::Stage;
@@ -200,7 +200,7 @@ fn node_port_of(service: &Service) -> Option<u16> {
 async fn node_of_server(stage: &Stage) -> Result<IpAddr, MethodError> {
     let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
     let list = pods
-        .list(&ListParams::default().labels(&format!("inroads.dev/part={NAME}")))
+        .list(&ListParams::default().labels(&pods_of(NAME)))
         .await
         .map_err(KubernetesError::call("listing", "pods of", NAME))?;
     let running = list

@@ -18,11 +18,10 @@ use inroads_harness::measure::{
 use inroads_harness::method::Manifest;
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::run::Unit;
-use inroads_harness::scenario::{
-    LoadOrder, LoadSpec, Object, ScenarioError, Shape, Target, Workload,
-};
+use inroads_harness::scenario::{LoadOrder, LoadSpec, ScenarioError, Shape, Target, Workload};
 
-pub(crate) use libc::addresses as found_by_libc;
+pub(crate) use probes::office_found;
+
 use load::{KINDS, Lookups};
 use question::Asker;
 
@@ -70,12 +69,7 @@ impl Scenario for Dns {
     }
 
     fn targets(&self, workload: &Workload) -> Vec<Target> {
-        let dns = workload.dns.map(|address| Target {
-            object: Object::ClusterDns,
-            hosts: vec![address.to_string()],
-            port: inroads_harness::dns::PORT,
-        });
-        dns.into_iter().collect()
+        workload.dns_target().into_iter().collect()
     }
 
     fn probes(&self) -> &'static [Probe] {

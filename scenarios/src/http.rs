@@ -250,12 +250,8 @@ fn latency(order: &LoadOrder, load: impl Load) -> Result<Vec<Reading>, ScenarioE
 
 /// The Service by its address: names are the `dns` scenario's business.
 fn service(workload: &Workload) -> Result<Destination, ScenarioError> {
-    let target = workload.service_target(SERVICE, "http")?;
-    let host = target.hosts.last().cloned().unwrap_or_default();
-    Ok(Destination {
-        host,
-        port: target.port,
-    })
+    let (host, port) = workload.service_address(SERVICE, "http")?;
+    Ok(Destination { host, port })
 }
 
 /// All pods, so that a bulk transfer does not depend on which node one pod happens to run.

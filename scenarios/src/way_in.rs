@@ -11,7 +11,7 @@ use inroads_harness::dial::Dialer;
 use inroads_harness::measure::Reading;
 use inroads_harness::method::{Capability, Manifest};
 use inroads_harness::probe::{Attempt, Manner, Probe, Trial, Whose};
-use inroads_harness::scenario::{LoadOrder, LoadSpec, Object, ScenarioError, Target, Workload};
+use inroads_harness::scenario::{LoadOrder, LoadSpec, ScenarioError, Target, Workload};
 
 /// The Service that stays as it is.
 const STEADY: &str = "steady";
@@ -108,12 +108,7 @@ impl Scenario for WayIn {
         let services = services.filter_map(|name| workload.service_target(name, "http").ok());
         let pods = workload.endpoints(STEADY).unwrap_or_default().into_iter();
         let pods = pods.filter_map(|(name, _)| workload.pod_target(name, POD_PORT).ok());
-        let dns = workload.dns.map(|address| Target {
-            object: Object::ClusterDns,
-            hosts: vec![address.to_string()],
-            port: inroads_harness::dns::PORT,
-        });
-        services.chain(pods).chain(dns).collect()
+        services.chain(pods).chain(workload.dns_target()).collect()
     }
 
     fn probes(&self) -> &'static [Probe] {
@@ -149,9 +144,6 @@ impl Scenario for WayIn {
 
 /// The virtual address and port of a Service.
 fn address(workload: &Workload, service: &str) -> Result<(String, u16), String> {
-    let target = workload.service_target(service, "http");
-    let target = target.map_err(|error| error.to_string())?;
-    let host = target.hosts.last().cloned();
-    let host = host.ok_or_else(|| format!("service/{service} has no address"))?;
-    Ok((host, target.port))
+    let address = workload.service_address(service, "http");
+    address.map_err(|error| error.to_string())
 }

@@ -11,7 +11,6 @@ use inroads_harness::agent::Repertoire;
 use inroads_harness::cluster::{ClusterError, ClusterKind};
 use inroads_harness::engine::{Crew, Laptops, new_run_id};
 use inroads_harness::method::{Method, Vantage};
-use inroads_harness::scenario::Target;
 use inroads_harness::{Cluster, Laptop, Stage, clock, software};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -156,11 +155,7 @@ async fn connect(
     let (prepared, _silent) = Crew::prepare(Laptops::OfCluster(cluster), stage, method).await?;
     method.deploy(stage).await?;
     let workload = stage.observe().await?;
-    let targets: Vec<Target> = repertoire
-        .scenarios
-        .iter()
-        .flat_map(|s| s.targets(&workload))
-        .collect();
+    let targets = workload.targets(repertoire.scenarios.iter().map(Box::as_ref));
     Ok(Crew::connect(prepared, stage, method, &targets, targets.first(), begun).await?)
 }
 

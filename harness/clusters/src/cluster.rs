@@ -9,6 +9,7 @@ use inroads_harness::causes::in_one_line;
 use inroads_harness::cluster::{
     Cluster, ClusterError, ClusterKind, Facts, Laptop, Office, Steps, Supply,
 };
+use inroads_harness::heir::Heir;
 use inroads_harness::kubernetes::{KubernetesError, RUN_LABEL};
 use inroads_harness::run::Component;
 use inroads_harness::software::Software;
@@ -22,7 +23,7 @@ use crate::context::Context;
 use crate::docker::{Docker, missing};
 use crate::kind::{self, KindOptions};
 use crate::laptops::{Containers, Laptops};
-use crate::ledger::{Janitor, Ledger, is_name};
+use crate::ledger::{Ledger, is_name};
 use crate::{facts, program};
 
 /// Longest time for the nodes and the DNS of a new cluster to be ready.
@@ -48,14 +49,14 @@ pub struct RealCluster {
 struct Own {
     ledger: Ledger,
     docker: Docker,
-    _janitor: Janitor,
+    _janitor: Heir,
 }
 
 impl Own {
     fn of_run(id: &str, docker: Docker) -> Result<Self, ClusterError> {
         let ledger = Ledger::open(id, false)?;
         Ok(Self {
-            _janitor: Janitor::engage(&ledger)?,
+            _janitor: ledger.janitor()?,
             ledger,
             docker,
         })

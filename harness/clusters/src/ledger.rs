@@ -4,15 +4,13 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use inroads_harness::cluster::ClusterError;
+use inroads_harness::heir::{self, Heir};
 use inroads_harness::kubernetes::RUN_LABEL;
 use inroads_harness::private::{self, birth, using};
-use inroads_harness::role::{Role, RoleError, this_program};
+use inroads_harness::role::{Role, RoleError};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, ChildStdin, Command};
 
 use crate::docker::Docker;
 use crate::{kind, laptops, program};
@@ -72,6 +70,12 @@ impl Ledger {
         private::make(&ledger.folder())?;
         ledger.write()?;
         Ok(ledger)
+    }
+
+    /// Who settles it where this process cannot: engaged before there is anything to settle.
+    pub(crate) fn janitor(&self) -> Result<Heir, ClusterError> {
+        Heir::appoint(ROLE.name, &self.name)
+            .map_err(ClusterError::while_doing("starting the janitor"))
     }
 
     /// The one of this name.
@@ -200,36 +204,9 @@ fn base() -> PathBuf {
 
 const FILE: &str = "ledger.json";
 
-/// Someone who outlives this process, to settle its ledger where it cannot.
-pub(crate) struct Janitor {
-    _child: Child,
-    _lifeline: Option<ChildStdin>,
-}
-
-impl Janitor {
-    /// Engages one. It is told by the end of its input, whatever ends this process.
-    pub(crate) fn engage(ledger: &Ledger) -> Result<Self, ClusterError> {
-        let mut command = Command::new(this_program());
-        command
-            .args(["agent", ROLE.name, &ledger.name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0);
-        let mut child = command
-            .spawn()
-            .map_err(ClusterError::while_doing("starting the janitor"))?;
-        Ok(Self {
-            _lifeline: child.stdin.take(),
-            _child: child,
-        })
-    }
-}
-
 async fn janitor(arguments: Vec<String>) -> Result<(), RoleError> {
     let name = arguments.first().ok_or("it needs the name of a ledger")?;
-    let mut nothing = Vec::new();
-    tokio::io::stdin().read_to_end(&mut nothing).await?;
+    heir::succeed().await?;
     let Some(ledger) = Ledger::find(name)? else {
         return Ok(());
     };

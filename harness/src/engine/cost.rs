@@ -10,7 +10,7 @@ use kube::api::{Api, ListParams};
 
 use super::Crew;
 use crate::measure::Reading;
-use crate::method::{Method, Part};
+use crate::method::{Method, Part, pods_of};
 use crate::run::Unit;
 use crate::stage::Stage;
 
@@ -122,7 +122,7 @@ fn parse_process(metrics: &str) -> Option<(f64, u64)> {
 /// The pods with this label, from the metrics that they show of themselves.
 async fn pods(stage: &Stage, label: &str) -> Option<(f64, u64)> {
     let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
-    let selected = ListParams::default().labels(&format!("inroads.dev/part={label}"));
+    let selected = ListParams::default().labels(&pods_of(label));
     let mut total = (0.0, 0);
     let listed = tokio::time::timeout(LIMIT, pods.list(&selected)).await;
     for pod in listed.ok()?.ok()?.items {

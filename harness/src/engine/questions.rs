@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::expected::Outcome;
 use crate::ids::MethodId;
 use crate::kubernetes::KubernetesError;
-use crate::method::{Interruptions, Method, Part, Vantage};
+use crate::method::{Interruptions, Method, Vantage};
 use crate::probe::{self, Manner, NO_LAPTOP, Probe, Trial, Whose};
 use crate::run::{ProbeResult, Verdict};
 use crate::scenario::{Scenario, Target, Workload};
@@ -200,11 +200,8 @@ impl<'a> Asking<'a> {
         let Some(method) = self.method(crew) else {
             return Asked::default();
         };
-        let own = method.parts().iter().find_map(|part| match part {
-            Part::Pods(label) => Some(*label),
-            Part::ApiServer | Part::Kubelets => None,
-        });
-        let Some(label) = own else {
+        let own = method.parts().iter().find_map(|part| part.pods());
+        let Some(labels) = own else {
             let reason = if method.parts().is_empty() {
                 "it has no part of its own in the cluster, so that none can restart"
             } else {
@@ -216,9 +213,8 @@ impl<'a> Asking<'a> {
                 ..Asked::default()
             };
         };
-        let selector = format!("inroads.dev/part={label}");
         let watching = self.in_turn(crew, std::slice::from_ref(&question));
-        let (asked, done) = self.replacing(&selector, 1, watching).await;
+        let (asked, done) = self.replacing(&labels, 1, watching).await;
         asked.with(&done)
     }
 

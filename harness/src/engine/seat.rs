@@ -14,7 +14,7 @@ use crate::agent::Agent;
 use crate::causes::in_one_line;
 use crate::cluster::{Cluster, Laptop};
 use crate::kubernetes::KubernetesError;
-use crate::method::{Method, MethodError};
+use crate::method::{Method, MethodError, pods_of};
 use crate::probe::NO_LAPTOP;
 use crate::run::Component;
 use crate::scenario::Target;
@@ -38,6 +38,8 @@ const ANSWER_PAUSE: Duration = Duration::from_millis(250);
 pub struct Prepared {
     pub(super) connector: Agent,
     pub(super) client: Agent,
+    /// The laptop as it is, or why that is not known.
+    before: Result<Snapshot, String>,
 }
 
 /// The agents of a laptop that is connected, or of a pod that needs not be.
@@ -78,15 +80,23 @@ impl Prepared {
                 hint: "with a Docker engine, laptops are containers".to_owned(),
             });
         }
-        Self::on(laptop.as_ref())
+        Self::on(laptop.as_ref()).await
     }
 
     /// Any laptop.
-    pub(super) fn on(laptop: &dyn Laptop) -> Result<Self, MethodError> {
-        Ok(Self {
-            connector: agent_on(laptop, "connection")?,
-            client: agent_on(laptop, "client")?,
-        })
+    pub(super) async fn on(laptop: &dyn Laptop) -> Result<Self, MethodError> {
+        let connector = agent_on(laptop, "connection")?;
+        Ok(Self::of(connector, agent_on(laptop, "client")?).await)
+    }
+
+    /// Takes a look at the laptop before anything is changed there, and before any clock runs.
+    async fn of(connector: Agent, mut client: Agent) -> Self {
+        let before = client.snapshot().await;
+        Self {
+            connector,
+            client,
+            before: before.map_err(|error| in_one_line(&error)),
+        }
     }
 
     /// The laptop that is `pod` of `stage`.
@@ -95,7 +105,7 @@ impl Prepared {
             agent_in(stage, pod, CONNECTION_PORT),
             agent_in(stage, pod, CLIENT_PORT)
         )?;
-        Ok(Self { connector, client })
+        Ok(Self::of(connector, client).await)
     }
 
     /// Refuses what cannot work from here, before anything is deployed for it.
@@ -122,9 +132,9 @@ impl Prepared {
     pub(super) async fn connect(self, way: Way<'_>, index: usize) -> Result<Seat, MethodError> {
         let Self {
             mut connector,
-            mut client,
+            client,
+            before,
         } = self;
-        let before = client.snapshot().await.map_err(|error| in_one_line(&error));
         let (accesses, components) = way.connect(&mut connector, index).await?;
         Ok(Seat {
             accesses,
@@ -185,7 +195,7 @@ impl Seat {
         let stage = way.stage;
         let id = way.method.id();
         let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
-        let selector = format!("inroads.dev/part={}", id.as_label());
+        let selector = pods_of(&id.as_label());
         let list = pods
             .list(&ListParams::default().labels(&selector))
             .await

@@ -9,10 +9,10 @@ use super::Crew;
 use super::questions::{Asking, Question};
 use super::seat::{Prepared, Seat, Way, agent_on, laptop};
 use crate::access::Access;
-use crate::agent::AgentError;
+use crate::agent::{Agent, AgentError};
 use crate::causes::in_one_line;
 use crate::clock::Stopwatch;
-use crate::method::{Method, MethodError, Part, Vantage};
+use crate::method::{Method, MethodError, Vantage, pods_of};
 use crate::probe::{self, Attempt, Miss, NO_LAPTOP, Trial};
 use crate::run::ProbeResult;
 use crate::snapshot::{ELSEWHERE_SECTION, Snapshot};
@@ -98,7 +98,7 @@ impl<'a> Asking<'a> {
             Some(_) => Err(refused(
                 "the laptops are this very machine: there is no second host",
             )),
-            None => Prepared::on(laptop.as_ref()),
+            None => Prepared::on(laptop.as_ref()).await,
         }
     }
 
@@ -117,7 +117,7 @@ impl<'a> Asking<'a> {
         let listeners = guest.listeners.iter();
         let listeners = listeners.map(|it| ("by the laptop's listeners", it.clone()));
         for (how, access) in bare.into_iter().chain(listeners) {
-            let attempt = self.attempt(host, question, &access).await?;
+            let attempt = self.attempt(&mut host.client, question, &access).await?;
             seen.push(format!("{how}: {}", attempt.text()));
             if attempt.seen.is_err() {
                 return Ok(Attempt::fail(EXPECTED, seen.join("; ")));
@@ -135,7 +135,7 @@ impl<'a> Asking<'a> {
             Err(other) => return Err(broken(other)),
             Ok((accesses, _)) => {
                 for access in accesses {
-                    let attempt = self.attempt(host, question, &access).await?;
+                    let attempt = self.attempt(&mut host.client, question, &access).await?;
                     seen.push(format!("as a client of the method: {}", attempt.text()));
                     if attempt.seen.is_err() {
                         return Ok(Attempt::fail(EXPECTED, seen.join("; ")));
@@ -205,7 +205,7 @@ impl<'a> Asking<'a> {
             return Ok(Err(format!("it was connected, and {changes}")));
         }
         for access in &accesses {
-            if let Ok(text) = self.attempt(host, question, access).await?.seen {
+            if let Ok(text) = self.attempt(&mut host.client, question, access).await?.seen {
                 return Ok(Ok(format!(
                     "it was connected, {taken} is still the office's, and the cluster answers: {text}"
                 )));
@@ -216,15 +216,14 @@ impl<'a> Asking<'a> {
         ))
     }
 
+    /// One attempt, by the client of a laptop.
     async fn attempt(
         &self,
-        host: &mut Prepared,
+        client: &mut Agent,
         (scenario, probe): Question<'_>,
         access: &Access,
     ) -> Tried {
-        let attempt = host
-            .client
-            .attempt(scenario.id(), probe, access, self.workload);
+        let attempt = client.attempt(scenario.id(), probe, access, self.workload);
         attempt.await.map_err(broken)
     }
 
@@ -243,18 +242,15 @@ impl<'a> Asking<'a> {
             ));
         }
         match trial {
-            Trial::Unrelated => self.unrelated(crew, way, question).await,
+            Trial::Unrelated => self.unrelated(crew, question).await,
             Trial::Teardown => self.teardown(crew, way, question).await,
             _ => self.privilege(crew, way, question).await,
         }
     }
 
     /// The laptop's other traffic now, against that of before it was connected.
-    async fn unrelated(&self, crew: &mut Crew, way: &Way<'_>, question: Question<'_>) -> Tried {
+    async fn unrelated(&self, crew: &mut Crew, question: Question<'_>) -> Tried {
         const EXPECTED: &str = "traffic elsewhere and the office's names go where they went before";
-        if way.method.vantage() == Vantage::Pod {
-            return Ok(Attempt::not_tried(EXPECTED, NO_LAPTOP));
-        }
         let seat = &mut crew.seats[0];
         let before = match &seat.before {
             Ok(before) => before.clone(),
@@ -265,7 +261,10 @@ impl<'a> Asking<'a> {
         if let Some(changes) = changed(&elsewhere(&before), &elsewhere(&now)) {
             return Ok(Attempt::fail(EXPECTED, changes));
         }
-        let office = seat.attempt(self, question, &Access::Unmodified).await?;
+        let unmodified = Access::Unmodified;
+        let office = self
+            .attempt(&mut seat.client, question, &unmodified)
+            .await?;
         let on_laptop = changed(&before, &now).unwrap_or_else(|| "nothing changed".to_owned());
         let text = format!("{}; of the laptop: {on_laptop}", office.text());
         Ok(match office.seen {
@@ -280,10 +279,9 @@ impl<'a> Asking<'a> {
     async fn teardown(&self, crew: &mut Crew, way: &Way<'_>, question: Question<'_>) -> Tried {
         const EXPECTED: &str = "after its end, and after SIGKILL, laptop and cluster are as before";
         let seat = &mut crew.seats[0];
-        let before = match (&seat.before, &mut seat.connector) {
-            (Ok(before), Some(_)) => before.clone(),
-            (Err(reason), _) => return Ok(Attempt::not_tried(EXPECTED, reason)),
-            (_, None) => return Ok(Attempt::not_tried(EXPECTED, NO_LAPTOP)),
+        let before = match &seat.before {
+            Ok(before) => before.clone(),
+            Err(reason) => return Ok(Attempt::not_tried(EXPECTED, reason)),
         };
         seat.disconnect().await?;
         let ended = self.is_as_before(seat, &before).await?;
@@ -406,17 +404,10 @@ impl<'a> Asking<'a> {
     /// A method to which no right is granted: its pods hold no token that could be used for more.
     async fn no_right(&self, method: &dyn Method, works: &str, expected: &str) -> Tried {
         let mut pods = Vec::new();
-        let own = method.id().as_label();
-        let parts = method.parts().iter().filter_map(|part| match part {
-            Part::Pods(label) => Some((*label).to_owned()),
-            Part::ApiServer | Part::Kubelets => None,
-        });
-        for part in parts.chain((method.vantage() == Vantage::Pod).then_some(own)) {
-            pods.extend(
-                self.stage
-                    .pods_with(&format!("inroads.dev/part={part}"))
-                    .await?,
-            );
+        let parts = method.parts().iter().filter_map(|part| part.pods());
+        let own = (method.vantage() == Vantage::Pod).then(|| pods_of(&method.id().as_label()));
+        for labels in parts.chain(own) {
+            pods.extend(self.stage.pods_with(&labels).await?);
         }
         let holders: Vec<&str> = pods
             .iter()
@@ -451,18 +442,6 @@ impl Seat {
         }
     }
 
-    async fn attempt(
-        &mut self,
-        asking: &Asking<'_>,
-        (scenario, probe): Question<'_>,
-        access: &Access,
-    ) -> Tried {
-        let attempt = self
-            .client
-            .attempt(scenario.id(), probe, access, asking.workload);
-        attempt.await.map_err(broken)
-    }
-
     /// What answers by the access that asks least.
     async fn answers(
         &mut self,
@@ -470,7 +449,7 @@ impl Seat {
         question: Question<'_>,
     ) -> Result<Result<String, String>, MethodError> {
         let access = self.access();
-        let attempt = self.attempt(asking, question, &access).await?;
+        let attempt = asking.attempt(&mut self.client, question, &access).await?;
         Ok(attempt.seen.map_err(|miss| miss.text().to_owned()))
     }
 }
@@ -478,15 +457,9 @@ impl Seat {
 /// What was changed, in few words; `None` where nothing was.
 fn changed(before: &Snapshot, after: &Snapshot) -> Option<String> {
     let changes = before.changes(after);
-    let shown = changes.iter().take(SHOWN).cloned().collect::<Vec<_>>();
-    match changes.len() {
-        0 => None,
-        count if count > SHOWN => {
-            let more = count - SHOWN;
-            Some(format!("{}; and {more} more", shown.join("; ")))
-        }
-        _ => Some(shown.join("; ")),
-    }
+    let (shown, rest) = changes.split_at(changes.len().min(SHOWN));
+    let more = (!rest.is_empty()).then(|| format!("; and {} more", rest.len()));
+    (!shown.is_empty()).then(|| shown.join("; ") + &more.unwrap_or_default())
 }
 
 fn broken(error: AgentError) -> MethodError {

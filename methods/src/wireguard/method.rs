@@ -9,7 +9,7 @@ use inroads_harness::access::{Access, Secret};
 use inroads_harness::ids::MethodId;
 use inroads_harness::kubernetes::KubernetesError;
 use inroads_harness::method::{
-    Capability, Connection, Invitation, LaptopNetwork, Manifest, Method, MethodError, Part,
+    Capability, Connection, Invitation, LaptopNetwork, Manifest, Method, MethodError, Part, pods_of,
 };
 use inroads_harness::run::{Component, Provenance};
 use inroads_harness::scenario::Target;
@@ -374,7 +374,7 @@ fn node_port_of(service: &Service) -> Option<u16> {
 /// The drivers that the gateway says it took.
 async fn driver_of_gateway(stage: &Stage) -> Option<String> {
     let pods: Api<Pod> = Api::namespaced(stage.client.clone(), &stage.namespace);
-    let ours = ListParams::default().labels(&format!("inroads.dev/part={NAME}"));
+    let ours = ListParams::default().labels(&pods_of(NAME));
     let pod = pods
         .list(&ours)
         .await

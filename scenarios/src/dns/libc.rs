@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// All addresses of a name (getaddrinfo(3)).
-pub(crate) async fn addresses(name: &str) -> Result<BTreeSet<IpAddr>, OpError> {
+pub(super) async fn addresses(name: &str) -> Result<BTreeSet<IpAddr>, OpError> {
     let found = timeout(LIMIT, tokio::net::lookup_host((name, 0))).await;
     let found = found
         .map_err(|_elapsed| silent())?

@@ -23,6 +23,8 @@ use inroads_harness::method::Capability;
 use inroads_harness::probe::{Attempt, Probe};
 use inroads_harness::scenario::{ScenarioError, Workload};
 
+pub(crate) use split::office_found;
+
 use super::question::{Asker, question, server};
 use super::{ADDRESSED, HEADLESS, PORT_NAME, libc};
 

@@ -208,13 +208,6 @@ fn endpoints(workload: &Workload) -> Vec<(&str, &PodFacts)> {
 
 /// The Service's virtual address and the number of its port `name`.
 fn service_address(workload: &Workload, name: &str) -> Result<(String, u16), String> {
-    let target = workload
-        .service_target(SERVICE, name)
-        .map_err(|error| error.to_string())?;
-    let host = target
-        .hosts
-        .last()
-        .cloned()
-        .ok_or("the Service has no address")?;
-    Ok((host, target.port))
+    let address = workload.service_address(SERVICE, name);
+    address.map_err(|error| error.to_string())
 }

@@ -122,13 +122,10 @@ pub(super) async fn office(workload: &Workload) -> Attempt {
         // The way that traffic takes was looked at all the same.
         return Attempt::pass(EXPECTED, "no name and no page of the office is known here");
     };
-    let found = dns::found_by_libc(&office.name).await;
-    match found {
-        Ok(found) if found.contains(&office.address) => {}
-        Ok(found) => return Attempt::fail(EXPECTED, format!("{} is {found:?}", office.name)),
-        Err(error) => return Attempt::fail(EXPECTED, format!("{}: {error}", office.name)),
-    }
-    let mut text = format!("{} is {}", office.name, office.address);
+    let mut text = match dns::office_found(office).await {
+        Ok(home) => home,
+        Err(other) => return Attempt::fail(EXPECTED, other),
+    };
     if let Some(log) = &office.log {
         match timeout(LIMIT, TcpStream::connect(log.server)).await {
             Ok(Ok(_stream)) => text += &format!(", and {} takes connections", log.server),

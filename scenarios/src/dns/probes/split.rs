@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use inroads_harness::access::Access;
 use inroads_harness::clock;
-use inroads_harness::cluster::QueryLog;
+use inroads_harness::cluster::{Office, QueryLog};
 use inroads_harness::dial::Dialer;
 use inroads_harness::measure::OpError;
 use inroads_harness::probe::Attempt;
@@ -34,16 +34,10 @@ pub(super) async fn split(dialer: &Dialer, workload: &Workload) -> Result<Attemp
             "no name is known here that the office's DNS has",
         ));
     };
-    let found = libc::addresses(&office.name).await;
-    // It may have another of the other family.
-    if !found
-        .as_ref()
-        .is_ok_and(|found| found.contains(&office.address))
-    {
-        let found = found.map_or_else(|error| error.0, |found| list(&found));
-        return Ok(Attempt::fail(expected, format!("{}: {found}", office.name)));
-    }
-    let home = format!("{} is {}", office.name, office.address);
+    let home = match office_found(office).await {
+        Ok(home) => home,
+        Err(other) => return Ok(Attempt::fail(expected, other)),
+    };
     let Some(log) = &office.log else {
         return Ok(Attempt::not_tried(
             expected,
@@ -70,6 +64,18 @@ pub(super) async fn split(dialer: &Dialer, workload: &Workload) -> Result<Attemp
             format!("{home}; {asked}, which the office saw: {leak}"),
         ),
     })
+}
+
+/// That the laptop's own resolver finds the office's name, or what it finds instead.
+pub(crate) async fn office_found(office: &Office) -> Result<String, String> {
+    match libc::addresses(&office.name).await {
+        // It may have another of the other family.
+        Ok(found) if found.contains(&office.address) => {
+            Ok(format!("{} is {}", office.name, office.address))
+        }
+        Ok(found) => Err(format!("{}: {}", office.name, list(&found))),
+        Err(error) => Err(format!("{}: {}", office.name, error.0)),
+    }
 }
 
 /// Asks for a name of the cluster's in every way that a client behind this access has, and says how.
