@@ -11,6 +11,7 @@ pub mod agent;
 pub mod causes;
 pub mod clock;
 pub mod cluster;
+pub mod comparison;
 pub mod descriptors;
 pub mod dial;
 pub mod dns;
