@@ -3,11 +3,24 @@
 //! Pure functions of result files. A change is judged over blocks: what a method does in a block is taken as a ratio to
 //! `direct` of the same block, so that a machine that is slower tonight moves neither run's figures.
 
+mod acknowledged;
+mod blocks;
+mod key;
+mod rules;
+
+use std::collections::BTreeSet;
+
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+
+pub use acknowledged::Acknowledgements;
+pub use key::differences;
+pub use rules::{RULES, Rules, RulesError};
 
 use crate::expected::Outcome;
 use crate::ids::MethodId;
-use crate::run::Unit;
+use crate::run::{Level, Run, Unit};
+use acknowledged::Said;
 
 /// What was found between two runs. Everything that a report needs; nothing is computed from it any more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,3 +163,184 @@ pub struct VerdictChange {
     /// Who has said that it may be, and until when.
     pub acknowledged: Option<String>,
 }
+
+impl Comparison {
+    /// Holds `candidate` against `baseline`, by these rules and with what is accepted on the day.
+    #[must_use]
+    pub fn between(
+        (baseline, candidate): (&Run, &Run),
+        rules: &Rules,
+        accepted: &Acknowledgements,
+        today: Date,
+    ) -> Self {
+        let mut changes = blocks::changes(baseline, candidate, rules);
+        for change in &mut changes {
+            if change.found != Found::Worse {
+                continue;
+            }
+            match accepted.of(&change.name(), today) {
+                Said::Nothing => {}
+                Said::Expired(text) => change.note = Some(text),
+                Said::May(text) => {
+                    change.found = Found::Acknowledged;
+                    change.note = Some(text);
+                }
+            }
+        }
+        let named = |run: &Run| Named {
+            id: run.run.id.clone(),
+            started_at: run.run.started_at,
+            profile: run.run.profile.clone(),
+        };
+        let mut comparison = Self {
+            baseline: named(baseline),
+            candidate: named(candidate),
+            changes,
+            verdicts: verdicts(baseline, candidate, accepted, today),
+            decision: Decision::Pass,
+            reasons: Vec::new(),
+        };
+        comparison.decide();
+        comparison
+    }
+
+    /// The methods and scenarios of what would be a regression, to measure them again.
+    #[must_use]
+    pub fn suspects(&self) -> (BTreeSet<MethodId>, BTreeSet<String>) {
+        let suspects = || {
+            self.blocking()
+                .filter(|change| change.found == Found::Worse)
+        };
+        (
+            suspects().map(|change| change.method.clone()).collect(),
+            suspects().map(|change| change.scenario.clone()).collect(),
+        )
+    }
+
+    /// Takes in that the suspects were measured again, in another run and another order, and held against the same
+    /// baseline. What is not worse there too is no regression; what could not be measured is none either, and unclear.
+    pub fn confirm(&mut self, again: &Self, rules: &Rules) {
+        for change in &mut self.changes {
+            if change.found != Found::Worse || change.weight != Weight::Blocking {
+                continue;
+            }
+            let second = again.changes.iter().find(|it| it.name() == change.name());
+            let measured = second.and_then(|it| Some((it.worsening?, it.baseline?.median)));
+            let Some((second, baseline)) = measured else {
+                change.found = Found::Unclear;
+                change.note = Some("worse, and could not be measured again".to_owned());
+                continue;
+            };
+            let factor = format!("×{:.2} when measured again", second.estimate);
+            // One question of few now, and of its own: it needs no correction for the others.
+            let worse = second.estimate > 1.0
+                && second.p < rules.level
+                && rules.is_large(baseline, second.estimate, change.unit);
+            if worse {
+                change.note = Some(factor);
+            } else {
+                change.found = Found::NotConfirmed;
+                change.note = Some(format!("{factor}, which is no regression"));
+            }
+        }
+        self.decide();
+    }
+
+    fn blocking(&self) -> impl Iterator<Item = &Change> {
+        let all = self.changes.iter();
+        all.filter(|change| change.weight == Weight::Blocking)
+    }
+
+    /// All of it in one word, with the reasons.
+    fn decide(&mut self) {
+        let mut reasons: Vec<(Decision, String)> = Vec::new();
+        for change in self.blocking() {
+            let name = change.name();
+            let note = change.note.as_ref().map(|note| format!(" ({note})"));
+            let note = note.unwrap_or_default();
+            match (change.found, change.worsening) {
+                (Found::Worse, Some(by)) => reasons.push((
+                    Decision::Regressed,
+                    format!(
+                        "{name} is ×{:.2} worse, at least ×{:.2}{note}",
+                        by.estimate, by.low
+                    ),
+                )),
+                (Found::Unclear | Found::Missing, _) => {
+                    reasons.push((
+                        Decision::Inconclusive,
+                        format!("{name}: nothing can be said{note}"),
+                    ));
+                }
+                _ => {}
+            }
+        }
+        for change in self.verdicts.iter().filter(|it| it.acknowledged.is_none()) {
+            let said = |outcome: Option<Outcome>| {
+                outcome.map_or_else(|| "not asked".to_owned(), |outcome| outcome.to_string())
+            };
+            let VerdictChange { probe, method, .. } = change;
+            let (was, is) = (said(change.baseline), said(change.candidate));
+            let decision = if change.candidate.is_none() {
+                Decision::Inconclusive
+            } else {
+                Decision::VerdictChanged
+            };
+            reasons.push((
+                decision,
+                format!("{probe} through {method} was {was} and is {is}"),
+            ));
+        }
+        if self.blocking().next().is_none() && self.verdicts.is_empty() {
+            let text = "the two runs have no cell in common that could be a regression";
+            reasons.push((Decision::Inconclusive, text.to_owned()));
+        }
+        reasons.sort_by_key(|(decision, _)| *decision);
+        self.decision = reasons
+            .first()
+            .map_or(Decision::Pass, |(decision, _)| *decision);
+        self.reasons = reasons.into_iter().map(|(_, reason)| reason).collect();
+    }
+}
+
+impl Change {
+    /// Its name, as `method/scenario/metric`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}/{}/{}", self.method, self.scenario, self.metric)
+    }
+}
+
+/// The required probes of the baseline that came out otherwise, or were not asked again.
+fn verdicts(
+    baseline: &Run,
+    candidate: &Run,
+    accepted: &Acknowledgements,
+    today: Date,
+) -> Vec<VerdictChange> {
+    let required = baseline
+        .probes
+        .iter()
+        .filter(|probe| probe.level == Level::Must);
+    let changes = required.filter_map(|before| {
+        let same = |it: &&crate::run::ProbeResult| it.id == before.id && it.method == before.method;
+        let after = candidate.probes.iter().find(same);
+        let outcome = after.map(crate::run::ProbeResult::outcome);
+        let name = format!("{}/{}", before.method, before.id);
+        (outcome != Some(before.outcome())).then(|| VerdictChange {
+            probe: before.id.clone(),
+            method: before.method.clone(),
+            baseline: Some(before.outcome()),
+            candidate: outcome,
+            seen: after.map(|it| it.seen.clone()).unwrap_or_default(),
+            acknowledged: match accepted.of(&name, today) {
+                Said::May(text) => Some(text),
+                Said::Nothing | Said::Expired(_) => None,
+            },
+        })
+    });
+    changes.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ use crate::ids::MethodId;
 /// The version of the format that this program writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// The method that all others are held against: the same client in a pod.
+pub const CONTROL: &str = "direct";
+
 /// One run, whole.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Run {

@@ -1,7 +1,15 @@
 //! Statistics over blocks: pure functions of slices, each naming its source.
 //!
 //! A replicate is a block, never a request: requests of one block share its noise, and treating them as
-//! independent finds differences where there are none.
+//! independent finds differences where there are none. Distributions are those of `statrs`.
+
+mod several;
+mod shift;
+
+pub use several::{benjamini_hochberg, holm};
+pub use shift::{Shift, hodges_lehmann};
+
+use statrs::distribution::{ContinuousCDF as _, StudentsT};
 
 /// A point estimate with its 95% interval, which three values at least are needed for.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,11 +46,9 @@ pub fn geometric_mean(values: &[f64]) -> Option<Estimate> {
         return None;
     }
     let logs: Vec<f64> = values.iter().map(|v| v.ln()).collect();
-    let n = count(&logs);
-    let mean = logs.iter().sum::<f64>() / n;
-    let interval = (logs.len() >= 3).then(|| {
-        let variance = logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        let half = t_95(logs.len() - 1) * (variance / n).sqrt();
+    let (mean, variance) = mean(&logs)?;
+    let interval = variance.filter(|_| logs.len() >= 3).map(|variance| {
+        let half = t_quantile(count(&logs) - 1.0, 0.975) * variance.sqrt();
         ((mean - half).exp(), (mean + half).exp())
     });
     Some(Estimate {
@@ -51,21 +57,45 @@ pub fn geometric_mean(values: &[f64]) -> Option<Estimate> {
     })
 }
 
-/// The two-sided 95% quantile of Student's t with `freedom` degrees of freedom.
+/// Which values lie so far from the others that a reader should look at them: further from the median than 14.8 times
+/// the median distance from it, which is ten standard deviations of a normal distribution (hyperfine's rule; Iglewicz &
+/// Hoaglin, "How to Detect and Handle Outliers", 1993). They are flagged and stay in: what happened, happened.
 ///
-/// Tabled up to 30 (NIST/SEMATECH e-Handbook §1.3.6.7.2), the normal quantile's expansion beyond
-/// (Abramowitz & Stegun 26.7.5, first two terms), which is right to three digits there.
-fn t_95(freedom: usize) -> f64 {
-    const TABLE: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-        2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-        2.052, 2.048, 2.045, 2.042,
-    ];
-    const Z: f64 = 1.959_964;
-    match TABLE.get(freedom.wrapping_sub(1)) {
-        Some(t) => *t,
-        None => Z + (Z.powi(3) + Z) / (4.0 * f64::from(u32::try_from(freedom).unwrap_or(u32::MAX))),
-    }
+/// Below five values, and where more than half are equal, nothing is.
+#[must_use]
+pub fn outliers(values: &[f64]) -> Vec<bool> {
+    const FAR: f64 = 14.8;
+    let distances = |from: f64| values.iter().map(move |value| (value - from).abs());
+    let Some(middle) = median(values).filter(|_| values.len() >= 5) else {
+        return vec![false; values.len()];
+    };
+    let typical = median(&distances(middle).collect::<Vec<_>>()).unwrap_or_default();
+    distances(middle)
+        .map(|distance| typical > 0.0 && distance > FAR * typical)
+        .collect()
+}
+
+/// The mean and the variance of the mean; the latter only of two values or more.
+fn mean(values: &[f64]) -> Option<(f64, Option<f64>)> {
+    let n = count(values);
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let of_mean = (values.len() >= 2).then(|| squares / (n - 1.0) / n);
+    (!values.is_empty()).then_some((mean, of_mean))
+}
+
+/// The quantile of Student's t; `freedom` is above 0.
+fn t_quantile(freedom: f64, share: f64) -> f64 {
+    student(freedom).inverse_cdf(share)
+}
+
+/// The share of Student's t above `t`.
+fn t_above(freedom: f64, t: f64) -> f64 {
+    student(freedom).sf(t)
+}
+
+fn student(freedom: f64) -> StudentsT {
+    StudentsT::new(0.0, 1.0, freedom).expect("degrees of freedom are above 0")
 }
 
 fn count(values: &[f64]) -> f64 {
@@ -90,8 +120,8 @@ mod tests {
         // ln: 0, 1, 2 → mean 1, s 1, half-width 4.303/√3
         let e = std::f64::consts::E;
         let (low, high) = geometric_mean(&[1.0, e, e * e]).unwrap().interval.unwrap();
-        let half = 4.303 / 3.0_f64.sqrt();
-        assert!((low.ln() - (1.0 - half)).abs() < 1e-9 && (high.ln() - (1.0 + half)).abs() < 1e-9);
+        let half = 4.302_653 / 3.0_f64.sqrt();
+        assert!((low.ln() - (1.0 - half)).abs() < 1e-6 && (high.ln() - (1.0 + half)).abs() < 1e-6);
     }
 
     #[test]
@@ -102,10 +132,29 @@ mod tests {
     }
 
     #[test]
-    fn t_falls_towards_the_normal_quantile() {
-        let quantiles: Vec<f64> = (1..200).map(t_95).collect();
-        assert!(quantiles.windows(2).all(|pair| pair[0] >= pair[1]));
-        assert!((t_95(199) - 1.972).abs() < 1e-3);
+    fn quantiles_are_those_of_the_tables() {
+        // NIST/SEMATECH e-Handbook of Statistical Methods, §1.3.6.7.2.
+        for (freedom, share, t) in [
+            (1.0, 0.975, 12.706),
+            (4.0, 0.975, 2.776),
+            (9.0, 0.95, 1.833),
+        ] {
+            assert!((t_quantile(freedom, share) - t).abs() < 1e-3, "{freedom}");
+            assert!(
+                (t_above(freedom, t) - (1.0 - share)).abs() < 1e-4,
+                "{freedom}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_lies_far_out_is_flagged_and_noise_is_not() {
+        let noise = [1.00, 1.02, 0.98, 1.01, 0.99];
+        assert_eq!(outliers(&noise), [false; 5]);
+        let far = [1.00, 1.02, 0.98, 1.01, 0.99, 1.4];
+        assert_eq!(outliers(&far), [false, false, false, false, false, true]);
+        assert_eq!(outliers(&[1.0, 1.0, 1.0, 1.0, 9.0]), [false; 5]);
+        assert_eq!(outliers(&[1.0, 1.0, 9.0]), [false; 3], "too few to say");
     }
 
     proptest! {

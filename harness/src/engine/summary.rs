@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::ids::MethodId;
-use crate::run::{Measurement, Summary, Unit};
+use crate::run::{CONTROL, Measurement, Summary, Unit};
 use crate::stats::{geometric_mean, median};
-
-/// The method that all others are compared with.
-const CONTROL: &str = "direct";
 
 /// One line for each method, scenario and metric, over the blocks in which the figure is valid. Order is
 /// that of the measurements.

@@ -1,0 +1,180 @@
+//! By how much one sample lies above another.
+
+use super::{mean, median, t_above, t_quantile};
+
+/// The power that a smallest detectable shift is stated for.
+const POWER: f64 = 0.8;
+
+/// The difference between two independent samples of blocks, by Welch's t-test: their variances need not be equal.
+///
+/// B. L. Welch, "The Generalization of Student's Problem when Several Different Population Variances are Involved",
+/// Biometrika 34 (1947), 28-35.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Shift {
+    /// The mean of the second less that of the first.
+    pub difference: f64,
+    error: f64,
+    freedom: f64,
+}
+
+impl Shift {
+    /// From `first` to `second`; none where one of them has fewer than three values.
+    #[must_use]
+    pub fn between(first: &[f64], second: &[f64]) -> Option<Self> {
+        if first.len() < 3 || second.len() < 3 {
+            return None;
+        }
+        let ((a, var_a), (b, var_b)) = (mean(first)?, mean(second)?);
+        let (var_a, var_b) = (var_a?, var_b?);
+        let error = (var_a + var_b).sqrt();
+        let share = |variance: f64, values: &[f64]| variance.powi(2) / (super::count(values) - 1.0);
+        let spread = share(var_a, first) + share(var_b, second);
+        // Of samples without any spread the difference is exact; the formula would divide by zero.
+        let freedom = if spread > 0.0 {
+            (var_a + var_b).powi(2) / spread
+        } else {
+            super::count(first) + super::count(second) - 2.0
+        };
+        let finite = [b - a, error, freedom].iter().all(|it| it.is_finite());
+        finite.then_some(Self {
+            difference: b - a,
+            error,
+            freedom,
+        })
+    }
+
+    /// The interval that holds the true difference in 95 of 100 cases.
+    #[must_use]
+    pub fn interval(&self) -> (f64, f64) {
+        let half = t_quantile(self.freedom, 0.975) * self.error;
+        (self.difference - half, self.difference + half)
+    }
+
+    /// How likely a difference of this size or more would be, were there none: one-sided.
+    #[must_use]
+    pub fn p_above(&self) -> f64 {
+        self.p(self.difference)
+    }
+
+    /// The same of a difference this far below zero or further.
+    #[must_use]
+    pub fn p_below(&self) -> f64 {
+        self.p(-self.difference)
+    }
+
+    /// The smallest true difference that is found at `level`, one-sided, in four of five such pairs of samples.
+    #[must_use]
+    pub fn detectable(&self, level: f64) -> f64 {
+        (t_quantile(self.freedom, 1.0 - level) + t_quantile(self.freedom, POWER)) * self.error
+    }
+
+    fn p(&self, difference: f64) -> f64 {
+        if self.error > 0.0 {
+            t_above(self.freedom, difference / self.error)
+        } else if difference > 0.0 {
+            0.0
+        } else {
+            1.0
+        }
+    }
+}
+
+/// The Hodges-Lehmann estimate of the shift from `first` to `second`: the median of all differences between a value
+/// of the one and a value of the other. One odd block does not move it. None where one of them is empty.
+///
+/// J. L. Hodges, E. L. Lehmann, "Estimates of Location Based on Rank Tests", Annals of Mathematical Statistics 34
+/// (1963), 598-611.
+#[must_use]
+pub fn hodges_lehmann(first: &[f64], second: &[f64]) -> Option<f64> {
+    let differences: Vec<f64> = second
+        .iter()
+        .flat_map(|b| first.iter().map(move |a| b - a))
+        .collect();
+    median(&differences)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_test_agrees_with_a_worked_example() {
+        // Variances of 0.5 over five values each: t = 2 / sqrt(0.2) = 4.472 on 8 degrees of freedom, whose 97.5%
+        // quantile is 2.306.
+        let (a, b) = ([1.0, 2.0, 3.0, 2.0, 2.0], [3.0, 4.0, 5.0, 4.0, 4.0]);
+        let shift = Shift::between(&a, &b).unwrap();
+        assert!((shift.difference - 2.0).abs() < 1e-12);
+        let error = (0.5_f64 / 5.0 * 2.0).sqrt();
+        assert!((shift.error - error).abs() < 1e-12 && (shift.freedom - 8.0).abs() < 1e-9);
+        let (low, high) = shift.interval();
+        assert!(
+            (low - (2.0 - 2.306 * error)).abs() < 1e-3
+                && (high - (2.0 + 2.306 * error)).abs() < 1e-3
+        );
+        assert!(
+            (shift.p_above() - 0.001_037).abs() < 1e-5,
+            "{}",
+            shift.p_above()
+        );
+        assert!((shift.p_above() + shift.p_below() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn too_few_blocks_carry_no_shift_and_equal_ones_an_exact_one() {
+        assert_eq!(Shift::between(&[1.0, 1.1], &[1.0, 1.1, 1.2]), None);
+        assert_eq!(
+            Shift::between(&[1.0, f64::NAN, 1.0], &[1.0, 1.1, 1.2]),
+            None
+        );
+        let exact = Shift::between(&[1.0; 3], &[2.0; 3]).unwrap();
+        assert_eq!((exact.p_above(), exact.p_below()), (0.0, 1.0));
+        assert_eq!(Shift::between(&[1.0; 3], &[1.0; 3]).unwrap().p_above(), 1.0);
+    }
+
+    #[test]
+    fn one_odd_block_does_not_move_the_estimate() {
+        let (a, mut b) = ([1.0, 1.1, 0.9, 1.0, 1.05], [1.2, 1.3, 1.1, 1.2, 1.25]);
+        assert!((hodges_lehmann(&a, &b).unwrap() - 0.2).abs() < 1e-9);
+        b[1] = 100.0;
+        assert!((hodges_lehmann(&a, &b).unwrap() - 0.2).abs() < 0.051);
+        assert_eq!(hodges_lehmann(&a, &[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn exchanging_the_samples_turns_everything_round(
+            a in prop::collection::vec(-1.0..1.0f64, 3..20),
+            b in prop::collection::vec(-1.0..1.0f64, 3..20),
+        ) {
+            let (there, back) = (Shift::between(&a, &b).unwrap(), Shift::between(&b, &a).unwrap());
+            prop_assert!((there.difference + back.difference).abs() < 1e-9);
+            prop_assert!((there.p_above() - back.p_below()).abs() < 1e-9);
+            prop_assert!((hodges_lehmann(&a, &b).unwrap() + hodges_lehmann(&b, &a).unwrap()).abs() < 1e-9);
+        }
+
+        #[test]
+        fn moving_a_sample_moves_the_shift_and_not_its_width(
+            a in prop::collection::vec(-1.0..1.0f64, 3..20),
+            by in -5.0..5.0f64,
+        ) {
+            let moved: Vec<f64> = a.iter().map(|value| value + by).collect();
+            let (still, shift) = (Shift::between(&a, &a).unwrap(), Shift::between(&a, &moved).unwrap());
+            prop_assert!((shift.difference - by).abs() < 1e-9);
+            prop_assert!((still.detectable(0.05) - shift.detectable(0.05)).abs() < 1e-9);
+            prop_assert!((hodges_lehmann(&a, &moved).unwrap() - by - hodges_lehmann(&a, &a).unwrap()).abs() < 1e-9);
+        }
+
+        #[test]
+        fn without_any_difference_p_is_as_often_low_as_it_says(seed in 0u64..20) {
+            use rand::{RngExt as _, SeedableRng as _};
+            let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
+            let mut sample = || -> Vec<f64> { (0..7).map(|_| (0..6).map(|_| random.random::<f64>()).sum()).collect() };
+            let low = (0..400).filter(|_| Shift::between(&sample(), &sample()).unwrap().p_above() < 0.05).count();
+            // 20 expected; beyond 4.6 standard deviations either way there would be something wrong.
+            prop_assert!(low <= 40, "{low} of 400");
+            prop_assert!(low >= 3, "{low} of 400");
+        }
+    }
+}
