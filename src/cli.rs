@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
+
+use inroads_harness::plan::Handicap;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -19,6 +22,7 @@ Examples:
   inroads conform --probe 'dns/*'        which method is transparent to what
   inroads bench forward --peer kubectl   ours beside the real kubectl port-forward and kubectl proxy
   inroads bench all --cluster context=prod-like --laptops 8 --laptops-kubeconfig loaders.yaml
+  inroads bench all --baseline last-night/run.json --confirm    measure, and say whether anything became worse
   inroads shell wireguard -- curl -s http://web.inroads.svc.cluster.local/
   inroads shell none                     the same laptop with no way in, to compare
   inroads cluster up && kubectl --kubeconfig \"$(inroads cluster status --kubeconfig)\" get pods -A
@@ -27,7 +31,9 @@ Exit codes:
   0  as expected
   1  inroads itself failed, or could not do all that was asked for
   2  the command line cannot be carried out
-  4  a required probe did not come out as it is expected of its method, for better or worse
+  3  a regression against the baseline; with `--confirm`, one that a second measurement shows too
+  4  a required probe did not come out as it is expected of its method, for better or worse, or as in the baseline
+  5  two runs that cannot be compared, or a comparison that says nothing: cells are missing or too unclear
   130  interrupted; what was measured is in a valid, partial run.json
   `shell` passes on the code of the command it runs.",
     propagate_version = true
@@ -67,6 +73,12 @@ pub(crate) enum Command {
     },
     /// Render a result file again
     Report(Report),
+    /// What changed from one run to another
+    Compare(Compare),
+    /// Whether a run is worse than a baseline: exit code 3 if it is, 4 if a required verdict changed
+    Gate(Gate),
+    /// How good the gate is on this machine: how often it is wrong with nothing changed, and what it finds
+    Selftest(Selftest),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -97,6 +109,141 @@ pub(crate) struct Bench {
     /// Seed of every random choice, such as the order of methods [default: random]
     #[arg(long)]
     pub(crate) seed: Option<u64>,
+    /// Measure blocks until the intervals are this narrow, as half their width in percent [default: the profile's]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) precision: Option<u8>,
+    /// Measure blocks for so long at most, such as 90s, 20m or 1h, however wide the intervals are; the profile's
+    /// fewest blocks are measured in any case
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) budget: Option<Duration>,
+    /// Hold the run against this one, a folder or a run.json, and end as `gate` does
+    #[arg(long, value_name = "RUN")]
+    pub(crate) baseline: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rules: GateRules,
+    /// Slow one method down by a relay on its laptop that holds each answer back: to try the gate
+    #[arg(long, value_name = "METHOD=TIME", hide = true, value_parser = handicap)]
+    pub(crate) handicap: Option<Handicap>,
+}
+
+/// When a change is a regression.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct GateRules {
+    /// Measure again, with the methods in reversed order, what looks worse, and call only that a regression which
+    /// is worse both times
+    #[arg(long, requires = "baseline")]
+    pub(crate) confirm: bool,
+    /// What to end with where nothing can be said: fail (exit code 5) or pass (0)
+    #[arg(long, value_enum, default_value_t, requires = "baseline")]
+    pub(crate) inconclusive: Inconclusive,
+    /// Floors, levels and the cells that gate [default: as `inroads list --rules` prints them]
+    #[arg(long, value_name = "FILE", requires = "baseline")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Changes that somebody has looked at and accepts until a day; see docs/GATE.md
+    #[arg(long, value_name = "FILE", requires = "baseline")]
+    pub(crate) acknowledged: Option<PathBuf>,
+}
+
+/// What to end with where nothing can be said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Inconclusive {
+    /// As a failure
+    #[default]
+    Fail,
+    /// As a pass
+    Pass,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The earlier run: a folder, or its run.json
+    pub(crate) baseline: PathBuf,
+    /// The later run
+    pub(crate) candidate: PathBuf,
+    /// Floors and levels [default: as `inroads list --rules` prints them]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gate {
+    /// The run to hold it against: a folder, or its run.json
+    #[arg(long, value_name = "RUN")]
+    pub(crate) baseline: PathBuf,
+    /// The run to judge
+    pub(crate) candidate: PathBuf,
+    #[command(flatten)]
+    pub(crate) rules: GateRules,
+    /// Where to measure again, for `--confirm`
+    #[command(flatten)]
+    pub(crate) cluster: ClusterChoice,
+    /// Also write the comparison to a file, for `report --against`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) write: Option<PathBuf>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Selftest {
+    /// The method to slow down; it and the control are measured
+    #[arg(default_value = "route")]
+    pub(crate) method: String,
+    /// How long and how often to measure, in each of its runs
+    #[arg(long, default_value = "standard")]
+    pub(crate) profile: String,
+    /// Runs with nothing changed, at least 2
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=50))]
+    pub(crate) runs: u8,
+    /// Measure nothing: simulate from these runs, folders or run.json, with nothing changed between them
+    #[arg(long, value_name = "RUN", num_args = 2.., conflicts_with_all = ["runs", "profile"])]
+    pub(crate) from: Vec<PathBuf>,
+    /// Nights to simulate from their blocks
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) nights: u32,
+    /// Seed of every random choice [default: random]
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    #[command(flatten)]
+    pub(crate) cluster: ClusterChoice,
+    /// Where the runs' folders go
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) out: PathBuf,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A time such as 90s, 20m, 1h.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time is a number with a unit, such as 90s, 20m or 1h".to_owned();
+    let end = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..end].parse().map_err(|_not_a_number| wrong())?;
+    let unit = match &text[end..] {
+        "us" => Duration::from_micros(1),
+        "ms" => Duration::from_millis(1),
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_mins(1),
+        "h" => Duration::from_hours(1),
+        _ => return Err(wrong()),
+    };
+    let number = u32::try_from(number).map_err(|_too_large| wrong())?;
+    unit.checked_mul(number).ok_or_else(wrong)
+}
+
+/// METHOD=TIME.
+fn handicap(text: &str) -> Result<Handicap, String> {
+    let (method, delay) = text
+        .split_once('=')
+        .ok_or("METHOD=TIME, such as route=20us")?;
+    Ok(Handicap {
+        method: method.parse().map_err(|error| format!("{error}"))?,
+        delay: duration(delay)?,
+    })
 }
 
 /// What is asked, of which methods, where, and where the answer goes.
@@ -338,6 +485,9 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, Args)]
 pub(crate) struct List {
+    /// Print what makes a change a regression, as a file for `--rules`
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) rules: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -350,9 +500,15 @@ pub(crate) struct Report {
     /// Another run, of another cluster: show where their verdicts and the order of methods differ, in Markdown
     #[arg(long, value_name = "RUN", conflicts_with = "format")]
     pub(crate) beside: Option<PathBuf>,
+    /// An earlier run, or a comparison that `gate --write` wrote: also show what changed since
+    #[arg(long, value_name = "RUN|FILE", conflicts_with = "beside")]
+    pub(crate) against: Option<PathBuf>,
     /// The form
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
+    /// Write it to a file instead of printing it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

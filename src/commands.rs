@@ -4,8 +4,11 @@ pub(crate) mod bench;
 pub(crate) mod clean;
 pub(crate) mod cluster;
 pub(crate) mod doctor;
+pub(crate) mod gate;
 pub(crate) mod list;
+mod measuring;
 pub(crate) mod report;
+pub(crate) mod selftest;
 pub(crate) mod shell;
 
 use std::io::{IsTerminal as _, Write as _};

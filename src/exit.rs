@@ -16,8 +16,14 @@ pub(crate) enum Exit {
     Unwell,
     /// The command line cannot be carried out.
     Usage(anyhow::Error),
+    /// Something became worse than in the baseline, which has been said.
+    Regression,
     /// A required probe came out in another way than is expected, which has been said.
     Surprise,
+    /// Two runs cannot be compared.
+    NotComparable(anyhow::Error),
+    /// A comparison says nothing, which has been said.
+    Inconclusive,
     /// Interrupted, with a valid partial result.
     Interrupted,
     /// A command that was run for the user ended with this code.
@@ -56,7 +62,13 @@ impl Exit {
                 print(error);
                 2
             }
+            Self::Regression => 3,
             Self::Surprise => 4,
+            Self::NotComparable(error) => {
+                print(error);
+                5
+            }
+            Self::Inconclusive => 5,
             Self::Interrupted => 130,
             Self::Passed(code) => *code,
         };

@@ -9,7 +9,7 @@ use inroads_harness::clock::Stopwatch;
 use inroads_harness::event::{Event, Observer};
 use inroads_harness::expected::Outcome;
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{CAUTION, Verdict};
+use inroads_harness::run::Verdict;
 
 /// The bar's steps: tenths of a second of the estimate.
 const STEPS_PER_SECOND: f64 = 10.0;
@@ -125,7 +125,7 @@ impl Observer for Progress {
                     .set_message(format!("{method} · {scenario} · {load}"));
             }
             // Many in a short run: the table counts them, the report names them.
-            Event::Warned(warning) if warning.kind == CAUTION => {
+            Event::Warned(warning) if warning.is_caution() => {
                 tracing::info!("{}", warning.text);
             }
             Event::Warned(warning) => self.say(&format!("warning: {}", warning.text)),

@@ -6,6 +6,7 @@
 mod acknowledged;
 mod blocks;
 mod key;
+mod nights;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use acknowledged::Acknowledgements;
 pub use key::differences;
+pub use nights::{Alarms, Nights};
 pub use rules::{RULES, Rules, RulesError};
 
 use crate::expected::Outcome;

@@ -23,7 +23,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::Repertoire;
+use crate::agent::{AgentError, Repertoire};
 use crate::causes::in_one_line;
 use crate::clock::{self, Stopwatch};
 use crate::cluster::{Cluster, ClusterError};
@@ -36,6 +36,7 @@ use crate::probe::Probe;
 use crate::run::{LEFT_BEHIND, ProbeResult, Run, Status, Warning};
 use crate::scenario::Scenario;
 use crate::stage::Stage;
+use crate::validity::MachineNoise;
 
 pub use crew::{Crew, Laptops};
 pub use fleet::{Fleet, PodLaptops};
@@ -72,6 +73,9 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
+    /// A method could not be slowed down, which was asked for.
+    #[error("slowing a laptop down")]
+    Handicap(#[source] AgentError),
     /// Nothing can be asked without a workload.
     #[error("none of the scenarios could be deployed: {0}")]
     NoScenario(String),
@@ -93,6 +97,8 @@ pub struct Engine<'a> {
     pub repertoire: &'a Repertoire,
     /// What to do.
     pub plan: &'a Plan,
+    /// The machine, before anything of the run was started.
+    pub machine: MachineNoise,
     /// Who is told.
     pub observer: &'a dyn Observer,
     /// Ends the run early, with what there is.
@@ -240,7 +246,9 @@ impl Engine<'_> {
         };
         asking.all(crews, &scenarios, record).await;
         record.save()?;
-        clock.spent(PROBES);
+        if !self.plan.probes.is_empty() {
+            clock.spent(PROBES);
+        }
 
         let parts = (crews.as_mut_slice(), scenarios.as_slice());
         let measured = !self.plan.loads
@@ -327,6 +335,12 @@ impl Engine<'_> {
             .collect()
     }
 
+    /// How long one method's part of a block takes, about.
+    fn block(&self, scenarios: &[&dyn Scenario]) -> Duration {
+        let loads = scenarios.iter().flat_map(|scenario| scenario.loads());
+        loads.map(|load| self.plan.profile.expected(load)).sum()
+    }
+
     fn warn(&self, record: &mut Record, kind: &str, text: String, remedy: &str) {
         let warning = Warning {
             kind: kind.to_owned(),
@@ -354,14 +368,15 @@ impl<'a> Progress<'a> {
         let mut cell = Duration::ZERO;
         let mut calibration = Duration::ZERO;
         for scenario in engine.scenarios().into_iter().filter(|_| engine.plan.loads) {
-            cell += scenario
-                .loads()
-                .iter()
-                .map(|load| profile.expected(load))
-                .sum::<Duration>();
+            cell += engine.block(&[scenario]);
             calibration += profile.warm_up + profile.calibration;
         }
-        let total = SET_UP + PROBES + (calibration + cell * profile.blocks) * methods;
+        let probes = if engine.plan.probes.is_empty() {
+            Duration::ZERO
+        } else {
+            PROBES
+        };
+        let total = SET_UP + probes + (calibration + cell * profile.blocks) * methods;
         let progress = Self {
             observer: engine.observer,
             done: Duration::ZERO,
@@ -369,6 +384,12 @@ impl<'a> Progress<'a> {
         };
         progress.tell();
         progress
+    }
+
+    /// Takes in that there is more to do than was thought.
+    fn extend(&mut self, by: Duration) {
+        self.total += by;
+        self.tell();
     }
 
     fn spent(&mut self, expected: Duration) {

@@ -19,6 +19,7 @@ pub mod dns;
 pub mod engine;
 pub mod event;
 pub mod expected;
+mod handicap;
 pub mod heir;
 pub mod ids;
 pub mod kubernetes;
@@ -40,6 +41,7 @@ pub mod snapshot;
 pub mod software;
 pub mod stage;
 pub mod stats;
+pub mod validity;
 
 pub use access::{Access, Effort, Secret};
 pub use cluster::{Cluster, Facts, Laptop};

@@ -9,6 +9,7 @@ mod histogram;
 mod open_loop;
 mod pacer;
 mod reading;
+mod thread_work;
 mod together;
 mod warm_up;
 
@@ -21,6 +22,8 @@ pub use open_loop::{OpenLoop, OpenTally, open_loop};
 pub use pacer::Pacer;
 pub use reading::Reading;
 pub use warm_up::WarmUp;
+
+use thread_work::ThreadWork;
 
 /// Something that can be asked again and again: it opens sessions, each of which repeats an operation.
 pub trait Load: 'static {

@@ -32,6 +32,10 @@ pub struct Plan {
     pub profile: Profile,
     /// Seeds every random choice.
     pub seed: u64,
+    /// Whether each block has the methods in the opposite order: a second look, with another predecessor for each.
+    pub reversed: bool,
+    /// What is slowed down on purpose.
+    pub handicap: Option<Handicap>,
     /// The namespace to work in.
     pub namespace: String,
     /// The command line, for the result file.
@@ -43,8 +47,14 @@ pub struct Plan {
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// Rounds over all methods.
+    /// Rounds over all methods, at the least.
     pub blocks: u32,
+    /// Rounds at the most: more than `blocks` are measured until the intervals are narrow enough.
+    pub most_blocks: u32,
+    /// How narrow: half the width of the interval of each ratio that gates, as a share of it.
+    pub half_width: f64,
+    /// How long measuring may take; beyond `blocks` no block is begun that would not end in it.
+    pub budget: Option<Duration>,
     /// Longest warm-up of a load.
     pub warm_up: Duration,
     /// Time that a closed loop is measured.
@@ -57,6 +67,15 @@ pub struct Profile {
     pub rate_share: f64,
     /// The most that an open loop sends each second.
     pub most_requests_per_s: f64,
+}
+
+/// A method whose answers are held back on its laptop, to try whether a gate sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handicap {
+    /// Which.
+    pub method: MethodId,
+    /// For how long each is held; with zero there is the relay that could hold them, and nothing else.
+    pub delay: Duration,
 }
 
 /// The names on the command line lead to nothing.
@@ -122,6 +141,9 @@ impl Profile {
         Ok(Self {
             name: name.to_owned(),
             blocks: file.blocks,
+            most_blocks: file.most_blocks,
+            half_width: file.half_width,
+            budget: None,
             warm_up: Duration::from_millis(file.warm_up_ms),
             window: Duration::from_millis(file.window_ms),
             open_window: Duration::from_millis(file.open_window_ms),
@@ -264,6 +286,9 @@ impl Plan {
             self.seed ^ u64::from(block).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         );
         methods.shuffle(&mut random);
+        if self.reversed {
+            methods.reverse();
+        }
         methods
     }
 }
@@ -273,6 +298,8 @@ impl Plan {
 #[serde(deny_unknown_fields)]
 struct ProfileFile {
     blocks: u32,
+    most_blocks: u32,
+    half_width: f64,
     warm_up_ms: u64,
     window_ms: u64,
     open_window_ms: u64,
@@ -303,6 +330,8 @@ mod tests {
             loads: true,
             profile: Profile::named("quick").unwrap(),
             seed,
+            reversed: false,
+            handicap: None,
             namespace: String::new(),
             command: String::new(),
         }
@@ -312,8 +341,11 @@ mod tests {
     fn every_profile_can_be_read_and_grows() {
         let [smoke, quick, standard, thorough] =
             ["smoke", "quick", "standard", "thorough"].map(|name| Profile::named(name).unwrap());
+        for profile in [&smoke, &quick, &standard, &thorough] {
+            assert!(profile.blocks <= profile.most_blocks && profile.half_width > 0.0);
+        }
         assert!(smoke.blocks < quick.blocks && smoke.window < quick.window);
-        assert!(quick.blocks < standard.blocks && standard.blocks < thorough.blocks);
+        assert!(quick.blocks < standard.blocks && standard.most_blocks < thorough.most_blocks);
         assert!(quick.window < standard.window && standard.window < thorough.window);
         let error = Profile::named("fast").unwrap_err().to_string();
         assert!(
@@ -332,6 +364,11 @@ mod tests {
                 .enumerate()
                 .all(|(block, order)| *order == plan(7).order(u32::try_from(block).unwrap()))
         );
+        let mut reversed = plan(7);
+        reversed.reversed = true;
+        let mut last_first = orders[3].clone();
+        last_first.reverse();
+        assert_eq!(reversed.order(3), last_first);
         let mut sorted = orders[3].clone();
         sorted.sort();
         assert_eq!(sorted, plan(7).methods, "every method once");

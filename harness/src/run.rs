@@ -371,9 +371,6 @@ pub enum ClaimVerdict {
     NotShown,
 }
 
-/// The kind of a warning about a figure that may be used all the same.
-pub const CAUTION: &str = "caution";
-
 /// The kind of a warning that something of the run may still be in the cluster.
 pub const LEFT_BEHIND: &str = "left-behind";
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{CAUTION, INTERRUPTED, LaptopsInfo, Run, Status, Summary, Unit};
+use inroads_harness::run::{INTERRUPTED, LaptopsInfo, Run, Status, Summary, Unit};
 use inroads_harness::stats::median;
 
 use crate::figures::{figure, ratio};
@@ -281,7 +281,7 @@ fn footing(run: &Run) -> String {
     let cautions = run
         .warnings
         .iter()
-        .filter(|warning| warning.kind == CAUTION)
+        .filter(|warning| warning.is_caution())
         .count();
     if cautions > 0 {
         writeln!(

@@ -5,16 +5,18 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use inroads_harness::agent::Repertoire;
-use inroads_harness::engine::{Engine, EngineError, PodLaptops, new_run_id};
+use inroads_harness::comparison::Comparison;
+use inroads_harness::engine::new_run_id;
 use inroads_harness::ids::MethodId;
 use inroads_harness::plan::{Plan, PlanError, Profile};
 use inroads_harness::run::{LEFT_BEHIND, Level, ProbeResult, Run, Status};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Wanted, cluster, laptops_cluster, print};
+use super::gate::Judge;
+use super::measuring::{Measuring, catch_interrupts};
+use super::print;
 use crate::agents::repertoire;
-use crate::cli::{Asked, Bench, LaptopsChoice};
+use crate::cli::{Asked, Bench, GateRules, LaptopsChoice};
 use crate::exit::Exit;
 use crate::progress::Progress;
 
@@ -33,6 +35,11 @@ pub(crate) async fn conform(asked: Asked) -> Exit {
         // Only loads take their times from it.
         profile: "quick".to_owned(),
         seed: None,
+        precision: None,
+        budget: None,
+        baseline: None,
+        rules: GateRules::default(),
+        handicap: None,
     };
     match try_run(arguments, false).await {
         Ok(exit) | Err(exit) => exit,
@@ -60,131 +67,126 @@ fn select(repertoire: &Repertoire, asked: &Asked, loads: bool) -> Result<Selecte
 
 async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
     let repertoire = repertoire();
+    let plan = plan(&repertoire, &arguments, loads)?;
     let Bench {
         asked,
         laptops,
-        profile,
-        seed,
+        baseline,
+        rules,
+        ..
     } = arguments;
-    let selected = select(&repertoire, &asked, loads);
-    let (methods, scenarios, probes) = selected.map_err(Exit::usage)?;
-    let plan = Plan {
-        methods,
-        scenarios,
-        probes,
-        loads,
-        profile: Profile::named(&profile).map_err(Exit::usage)?,
-        seed: seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
-        namespace: asked.cluster.namespace.clone(),
-        command: command_line(),
-    };
-    let id = new_run_id();
-    let folder = asked.out.join(&id);
-    make_folder(&folder)?;
+    // A baseline that cannot be read is found before anything is measured.
+    let judge = baseline.map(|baseline| Judge::new(&baseline, &rules));
+    let judge = judge.transpose()?;
 
     let interrupted = CancellationToken::new();
     catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
     let progress = Progress::start();
-    let chosen: Vec<_> = plan
-        .methods
-        .iter()
-        .filter_map(|id| repertoire.method(id))
-        .collect();
-    let wanted = Wanted {
-        choice: &asked.cluster,
-        run: &id,
-        keep: asked.keep,
-        cancel: &interrupted,
-    };
-    let cluster = cluster(&wanted, &chosen, &progress).await;
-    // Nothing was measured, so nothing is kept.
-    let cluster = cluster.inspect_err(|_exit| drop(std::fs::remove_dir(&folder)))?;
-    let elsewhere = match laptops_cluster(&laptops, &wanted, &progress).await {
-        Ok(elsewhere) => elsewhere,
-        Err(exit) => {
-            drop(std::fs::remove_dir(&folder));
-            cluster.release().await.map_err(Exit::failed)?;
-            return Err(exit);
-        }
-    };
-    let laptops = laptops.laptops.map(|count| PodLaptops {
-        count: count.into(),
-        cluster: elsewhere.as_deref(),
-    });
-    let engine = Engine {
-        cluster: cluster.as_ref(),
-        laptops,
+    let measuring = Measuring {
         repertoire: &repertoire,
-        plan: &plan,
-        observer: &progress,
-        cancel: interrupted.clone(),
+        cluster: &asked.cluster,
+        laptops: &laptops,
+        keep: asked.keep,
+        interrupted: &interrupted,
+        progress: &progress,
     };
-    let outcome = engine.run(&id, &folder.join("run.json")).await;
-    let mut released = cluster.release().await;
-    if let Some(elsewhere) = elsewhere {
-        released = released.and(elsewhere.release().await);
-    }
+    let id = new_run_id();
+    let folder = asked.out.join(&id);
+    let run = measuring.carry_out(&plan, &id, &folder).await?;
+    let whole = !interrupted.is_cancelled();
+    let judged = match &judge {
+        Some(judge) if whole => {
+            let place = (&measuring, folder.join("again"));
+            Some(judge.judge(&run, &plan, Some(place)).await)
+        }
+        _ => None,
+    };
     progress.end();
-    let run = outcome.map_err(|error| failed(error, &folder))?;
-    released.map_err(Exit::failed)?;
-    show(&run, &folder, asked.json, loads).map_err(Exit::failed)?;
-    Ok(match run.run.status {
-        _ if interrupted.is_cancelled() => Exit::Interrupted,
+    let comparison = judged.as_ref().and_then(|judged| judged.as_ref().ok());
+    show(&run, comparison, &folder, (asked.json, loads)).map_err(Exit::failed)?;
+    if interrupted.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
+    let own = match run.run.status {
         _ if run.probes.iter().any(is_required_surprise) => Exit::Surprise,
         Status::Complete if run.warnings.iter().any(|it| it.kind == LEFT_BEHIND) => Exit::Unwell,
         Status::Complete => Exit::Success,
         Status::Partial | Status::Failed => Exit::Unwell,
+    };
+    Ok(match judged.transpose()?.zip(judge) {
+        // What the run says of itself is not better for what the baseline was.
+        Some((comparison, judge)) => match judge.exit(&comparison) {
+            Exit::Success => own,
+            exit => exit,
+        },
+        None => own,
     })
 }
+
+/// What the command line asks for.
+fn plan(repertoire: &Repertoire, arguments: &Bench, loads: bool) -> Result<Plan, Exit> {
+    let asked = &arguments.asked;
+    let selected = select(repertoire, asked, loads);
+    let (methods, scenarios, probes) = selected.map_err(Exit::usage)?;
+    let mut profile = Profile::named(&arguments.profile).map_err(Exit::usage)?;
+    if let Some(percent) = arguments.precision {
+        profile.half_width = f64::from(percent) / 100.0;
+    }
+    if arguments.precision.is_some() || arguments.budget.is_some() {
+        // Whoever says when to stop does not want to be stopped by a number.
+        profile.most_blocks = MOST_BLOCKS;
+        profile.budget = arguments.budget;
+    }
+    let handicap = arguments.handicap.clone();
+    if let Some(handicap) = handicap.as_ref().filter(|it| !methods.contains(&it.method)) {
+        let error = anyhow::anyhow!(
+            "`{}` is not measured, so it cannot be slowed down",
+            handicap.method
+        );
+        return Err(Exit::usage(error));
+    }
+    Ok(Plan {
+        methods,
+        scenarios,
+        probes,
+        loads,
+        profile,
+        seed: arguments
+            .seed
+            .unwrap_or_else(|| u64::from(rand::random::<u32>())),
+        reversed: false,
+        handicap,
+        namespace: asked.cluster.namespace.clone(),
+        command: command_line(),
+    })
+}
+
+/// The most blocks that a run without a limit of its own has.
+const MOST_BLOCKS: u32 = 100;
 
 fn is_required_surprise(probe: &ProbeResult) -> bool {
     probe.level == Level::Must && probe.is_surprise()
 }
 
-/// Makes the run's folder, before anything is started: where it cannot be, nothing needs to be.
-fn make_folder(folder: &Path) -> Result<(), Exit> {
-    std::fs::create_dir_all(folder)
-        .with_context(|| {
-            format!(
-                "making `{}`\n(hint: choose another place with `--out`)",
-                folder.display()
-            )
-        })
-        .map_err(Exit::usage)
-}
-
-/// The first interrupt ends the run in order; the second ends this process, and with it the lab.
-pub(super) fn catch_interrupts(first: CancellationToken) -> std::io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if first.is_cancelled() {
-                #[expect(clippy::exit, reason = "the user has asked twice")]
-                std::process::exit(130);
-            }
-            first.cancel();
-        }
-    });
-    Ok(())
-}
-
-fn failed(error: EngineError, folder: &Path) -> Exit {
-    // What it was about to write is of no use to anyone.
-    if matches!(error, EngineError::Save { .. }) {
-        let _ = std::fs::remove_dir(folder);
+/// Writes the reports beside run.json, and prints the one that was asked for.
+fn show(
+    run: &Run,
+    comparison: Option<&Comparison>,
+    folder: &Path,
+    (json, loads): (bool, bool),
+) -> anyhow::Result<()> {
+    let write = |file: &str, text: String| {
+        let path = folder.join(file);
+        std::fs::write(&path, text).with_context(|| format!("writing `{}`", path.display()))
+    };
+    write("report.md", inroads_reports::markdown(run, comparison))?;
+    write("report.html", inroads_reports::html(run, comparison))?;
+    if let Some(comparison) = comparison {
+        write(
+            "comparison.json",
+            serde_json::to_string_pretty(comparison)? + "\n",
+        )?;
     }
-    Exit::failed(error)
-}
-
-fn show(run: &Run, folder: &Path, json: bool, loads: bool) -> anyhow::Result<()> {
-    let report = folder.join("report.md");
-    std::fs::write(&report, inroads_reports::markdown(run))
-        .with_context(|| format!("writing `{}`", report.display()))?;
     if json {
         return print(&(serde_json::to_string(run)? + "\n"));
     }
@@ -193,15 +195,17 @@ fn show(run: &Run, folder: &Path, json: bool, loads: bool) -> anyhow::Result<()>
     } else {
         inroads_reports::matrix(run)
     })?;
+    if let Some(comparison) = comparison {
+        print(&format!("\n{}", inroads_reports::comparison(comparison)))?;
+    }
     print(&format!(
-        "{} and report.md are in {}\n",
-        "run.json",
+        "run.json, report.md and report.html are in {}\n",
         folder.display()
     ))
 }
 
 /// The command line as the user typed it, without the program's path.
-fn command_line() -> String {
+pub(super) fn command_line() -> String {
     let words = std::env::args().skip(1).map(|word| {
         let plain = word
             .chars()

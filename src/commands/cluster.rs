@@ -35,7 +35,7 @@ async fn up_kind(name: &str, choice: &KindChoice) -> anyhow::Result<()> {
     let progress = Progress::start();
     let begun = Stopwatch::start();
     let cancel = CancellationToken::new();
-    super::bench::catch_interrupts(cancel.clone())?;
+    super::measuring::catch_interrupts(cancel.clone())?;
     let steps = |step: &str| progress.step(step);
     let standing = Standing::up(name, &super::kind_options(choice), &cancel, &steps).await;
     progress.end();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use inroads_harness::comparison::RULES;
 use inroads_harness::plan::PROFILES;
 use serde_json::json;
 
@@ -11,6 +12,9 @@ use crate::cli::List;
 
 /// Prints what there is.
 pub(crate) fn run(arguments: &List) -> anyhow::Result<()> {
+    if arguments.rules {
+        return print(RULES);
+    }
     let repertoire = repertoire();
     if arguments.json {
         let methods = repertoire.methods.iter().map(|method| {

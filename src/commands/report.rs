@@ -17,13 +17,13 @@ pub(crate) fn run(arguments: &Report) -> anyhow::Result<()> {
     print(&match arguments.format {
         Format::Table => inroads_reports::table(&run),
         Format::Matrix => inroads_reports::matrix(&run),
-        Format::Md => inroads_reports::markdown(&run),
+        Format::Md => inroads_reports::markdown(&run, None),
         Format::Json => serde_json::to_string_pretty(&run)? + "\n",
     })
 }
 
 /// The result file at `path`, or in that folder.
-fn read(path: &Path) -> anyhow::Result<Run> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Run> {
     let path = if path.is_dir() {
         path.join("run.json")
     } else {

@@ -19,7 +19,7 @@ const COLUMNS: usize = 100;
 const ALL: [&str; 4] = ["bench", "all", "--profile", "smoke"];
 
 #[test]
-fn a_whole_run_measures_every_pair_and_leaves_two_files() {
+fn a_whole_run_measures_every_pair_and_leaves_three_files() {
     let _turn = turn();
     let program = Program::new();
     let mut watch = Watch::begin(&program.mark);
@@ -65,7 +65,7 @@ fn check(program: &Program, ended: &Ended) {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(files.len(), 2, "{files:?}");
+    assert_eq!(files.len(), 3, "{files:?}");
     for method in METHODS {
         assert!(report.contains(method), "{method} in the report");
         assert!(ended.out.contains(method), "{method} in the table");
@@ -298,7 +298,7 @@ fn secrets_stand_in_no_result_and_not_on_the_screen() {
 
     let folder = program.only_run();
     let mut said = ended.out + &ended.err;
-    for file in ["run.json", "report.md"] {
+    for file in ["run.json", "report.md", "report.html"] {
         said += &fs::read_to_string(folder.join(file)).unwrap();
     }
     for secret in hidden {

@@ -14,6 +14,7 @@
 mod bench;
 mod cli;
 mod faults;
+mod gate;
 mod kind;
 mod kubectl;
 mod machine;

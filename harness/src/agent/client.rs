@@ -226,6 +226,14 @@ impl Agent {
         self.done(Order::Overlap { network }).await
     }
 
+    /// Slows the laptop's connections down until this agent ends: each answer is held back for `delay`.
+    ///
+    /// # Errors
+    /// Where it cannot be done.
+    pub async fn handicap(&mut self, delay: Duration) -> Result<(), AgentError> {
+        self.done(Order::Handicap { delay }).await
+    }
+
     /// Has it end at once, as SIGKILL ends a process, and waits for that.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What the controller and its agents say to each other: one JSON object a line, each way.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,11 @@ pub enum Order {
     Overlap {
         /// The network.
         network: Option<Ipv4Net>,
+    },
+    /// Slow the laptop's connections down, until this agent ends. Answered with [`Answer::Done`].
+    Handicap {
+        /// By how much, each answer.
+        delay: Duration,
     },
     /// End at once, as SIGKILL ends a process: nothing is undone and nothing answered.
     Die,

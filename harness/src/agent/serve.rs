@@ -20,6 +20,7 @@ use super::protocol::{Answer, Call, MAX_LINE, Order, Reply, Usage};
 use crate::causes::causes;
 use crate::dial::Dialer;
 use crate::expected::Expectations;
+use crate::handicap::Handicap;
 use crate::ids::MethodId;
 use crate::method::{Interruptions, Invitation, LaptopNetwork, Method};
 use crate::probe::Probe;
@@ -85,6 +86,7 @@ pub async fn serve(
         repertoire,
         connection: None,
         overlap: None,
+        handicap: None,
     };
     while let Some(call) = calls.recv().await {
         let Call { id, order } = call?;
@@ -136,6 +138,8 @@ struct Worker {
     connection: Option<Box<dyn method::Connection>>,
     /// A network that was routed by the office's router, to be in a method's way.
     overlap: Option<(Ipv4Net, Ipv4Addr)>,
+    /// What slows this laptop down on purpose.
+    handicap: Option<Handicap>,
 }
 
 impl Worker {
@@ -156,6 +160,10 @@ impl Worker {
                 .map(Answer::Snapshot)
                 .map_err(Into::into),
             Order::Overlap { network } => self.overlap(network).await,
+            Order::Handicap { delay } => Handicap::begin(delay).await.map(|handicap| {
+                self.handicap = Some(handicap);
+                Answer::Done
+            }),
             Order::Die => {
                 // A process that is the first of its namespace outlives it.
                 nix::sys::signal::raise(Signal::SIGKILL)

@@ -122,7 +122,7 @@ impl Rules {
     }
 
     /// Whether a regression of this cell is one of the whole.
-    pub(super) fn weight(&self, method: &str, scenario: &str, metric: &str) -> Weight {
+    pub(crate) fn weight(&self, method: &str, scenario: &str, metric: &str) -> Weight {
         let gates = self.blocking.get(scenario);
         let gates = gates.is_some_and(|metrics| metrics.iter().any(|it| it == metric));
         if gates && method != crate::run::CONTROL {

@@ -303,6 +303,39 @@ fn runs_that_cannot_be_compared_say_in_what_they_differ() {
     );
 }
 
+/// Runs with nothing changed, whose blocks scatter by a few percent.
+fn nights() -> Vec<Run> {
+    use rand::{RngExt as _, SeedableRng as _};
+    let mut random = rand::rngs::SmallRng::seed_from_u64(1);
+    let mut around = |middle: f64| -> Vec<f64> {
+        let blocks = 0..10;
+        blocks
+            .map(|_| middle * random.random_range(0.96..1.04))
+            .collect()
+    };
+    (0..4)
+        .map(|_| latency(&around(100.0), &around(200.0)))
+        .collect()
+}
+
+#[test]
+fn simulated_nights_raise_no_alarm_where_nothing_changed_and_find_what_did() {
+    let (runs, rules) = (nights(), Rules::default());
+    let nights = Nights::of(&runs, &rules).unwrap();
+    assert_eq!(nights.cells(), 1);
+    let route = MethodId::of("route");
+    let quiet = nights.judged(200, None, 7);
+    assert_eq!((quiet.nights, quiet.confirmed), (200, 0), "{quiet:?}");
+    let slow = nights.judged(200, Some((&route, 1.2)), 7);
+    assert!(
+        slow.confirmed > 190 && slow.confirmed <= slow.first,
+        "{slow:?}"
+    );
+    let smallest = nights.smallest(&route, 0.8, 100, 7).unwrap();
+    assert!((6..=12).contains(&smallest), "{smallest}%");
+    assert!(Nights::of(&runs[..1], &rules).is_none());
+}
+
 proptest! {
     #[test]
     fn a_run_against_itself_always_passes(route in prop::collection::vec(100.0..130.0f64, 6)) {

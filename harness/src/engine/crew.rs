@@ -166,6 +166,18 @@ impl Crew {
         })
     }
 
+    /// Slows its laptops down on purpose, until the end of the run.
+    ///
+    /// # Errors
+    /// Where a laptop cannot be: a method whose clients are in pods has none.
+    pub(super) async fn handicap(&mut self, delay: Duration) -> Result<(), AgentError> {
+        let slowing = self
+            .seats
+            .iter_mut()
+            .map(|seat| seat.client.handicap(delay));
+        try_join_all(slowing).await.map(drop)
+    }
+
     /// Waits until the connections carry again, where one has ended by itself, and says how often that was
     /// since it was last asked for; `None` where it was not.
     ///

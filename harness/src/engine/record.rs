@@ -14,12 +14,15 @@ use crate::run::{
     ScenarioInfo, Status, Warning,
 };
 use crate::scenario::Scenario;
+use crate::validity::{self, MachineNoise};
 
 /// A result and where it is saved.
 pub(super) struct Record {
     pub(super) run: Run,
     file: PathBuf,
     claims: fn(&Run) -> Vec<Claim>,
+    half_width: f64,
+    noise: MachineNoise,
     /// How often each method was interrupted, and during what.
     interruptions: BTreeMap<MethodId, BTreeMap<String, u64>>,
 }
@@ -78,6 +81,8 @@ impl Record {
             run,
             file: file.to_owned(),
             claims: repertoire.claims,
+            half_width: plan.profile.half_width,
+            noise: engine.machine,
             interruptions: BTreeMap::new(),
         };
         record.save()?;
@@ -184,6 +189,9 @@ impl Record {
         self.run.run.status = status;
         self.run.run.finished_at = Some(clock::wall());
         self.run.summary = summary::summarise(&self.run.measurements);
+        let known = validity::of_run(&self.run, self.half_width);
+        let machine = self.noise.warnings(self.run.environment.cores);
+        self.run.warnings.extend(machine.into_iter().chain(known));
         self.run.claims = (self.claims)(&self.run);
         self.save()?;
         Ok(self.run)

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::summary::summarise;
 use super::{Crew, Engine, EngineError, Progress, cost};
+use crate::clock::Stopwatch;
 use crate::engine::record::Record;
 use crate::event::Event;
 use crate::measure::{Reading, WarmUp};
-use crate::run::{CAUTION, Measurement};
+use crate::plan::{Handicap, Profile};
+use crate::run::{Measurement, Run};
 use crate::scenario::{LoadOrder, LoadSpec, Scenario, Shape, Workload};
 use crate::stage::Stage;
+use crate::validity;
 
 /// The kind of a warning about a load that a method cannot carry by design.
 const UNSUPPORTED: &str = "load-unsupported";
@@ -29,40 +33,97 @@ pub(super) async fn measure(
     record: &mut Record,
     progress: &mut Progress<'_>,
 ) -> Result<bool, EngineError> {
+    slow_down(engine, crews, record).await?;
     engine
         .observer
         .on(&Event::Phase("finding the rate that every method carries"));
     let rates = calibrate(engine, (crews, scenarios), workload, record, progress).await;
     let mut whole = true;
-    for block in 0..engine.plan.profile.blocks {
-        engine.observer.on(&Event::Phase(&format!(
-            "measuring, block {} of {}",
-            block + 1,
-            engine.plan.profile.blocks
-        )));
-        for method in engine.plan.order(block) {
-            let Some(crew) = crews.iter_mut().find(|crew| crew.method == method) else {
-                continue;
-            };
-            for &scenario in scenarios {
-                let mut cell = Cell {
-                    engine,
-                    stage,
-                    workload,
-                    record,
-                    scenario,
-                    block,
-                    rate: rates.get(scenario.id()).copied(),
-                };
-                for load in scenario.loads() {
-                    whole &= cell.run(crew, load).await;
-                    progress.spent(engine.plan.profile.expected(load));
-                }
-                record.save()?;
+    let profile = &engine.plan.profile;
+    let measuring = Stopwatch::start();
+    for block in 0..profile.most_blocks {
+        if block >= profile.blocks {
+            let widest = widest(&record.run);
+            if widest <= profile.half_width || is_over(profile, measuring.elapsed(), block) {
+                break;
             }
+            let said = format!(
+                "measuring, block {} of up to {}: the widest interval is ±{:.0}%",
+                block + 1,
+                profile.most_blocks,
+                widest * 100.0
+            );
+            engine.observer.on(&Event::Phase(&said));
+            progress.extend(engine.block(scenarios) * count(crews.len()));
+        } else {
+            let said = format!("measuring, block {} of {}", block + 1, profile.blocks);
+            engine.observer.on(&Event::Phase(&said));
+        }
+        let order = engine.plan.order(block);
+        for &scenario in scenarios {
+            // One load by all methods, then the next: what is compared is measured within seconds.
+            for load in scenario.loads() {
+                for method in &order {
+                    let Some(crew) = crews.iter_mut().find(|crew| crew.method == *method) else {
+                        continue;
+                    };
+                    let mut cell = Cell {
+                        engine,
+                        stage,
+                        workload,
+                        record,
+                        scenario,
+                        block,
+                        rate: rates.get(scenario.id()).copied(),
+                    };
+                    whole &= cell.run(crew, load).await;
+                    progress.spent(profile.expected(load));
+                }
+            }
+            record.save()?;
         }
     }
     Ok(whole)
+}
+
+/// Handicaps a method, where that was asked for, and says so beside the figures.
+async fn slow_down(
+    engine: &Engine<'_>,
+    crews: &mut [Crew],
+    record: &mut Record,
+) -> Result<(), EngineError> {
+    let Some(Handicap { method, delay }) = &engine.plan.handicap else {
+        return Ok(());
+    };
+    for crew in crews.iter_mut().filter(|crew| crew.method == *method) {
+        crew.handicap(*delay).await.map_err(EngineError::Handicap)?;
+        let text = format!(
+            "a relay on the laptop of `{method}` held each answer over TCP back for {} µs, on purpose",
+            delay.as_micros()
+        );
+        engine.warn(record, "handicap", text, "leave `--handicap` out");
+    }
+    Ok(())
+}
+
+/// Half the width of the widest interval among the figures that gate, as a share.
+fn widest(run: &Run) -> f64 {
+    let summary = summarise(&run.measurements);
+    validity::gated(&summary)
+        .map(validity::half_width)
+        .fold(0.0, f64::max)
+}
+
+/// Whether another block would not end within the budget.
+fn is_over(profile: &Profile, spent: Duration, blocks: u32) -> bool {
+    let a_block = spent / blocks.max(1);
+    profile
+        .budget
+        .is_some_and(|budget| spent + a_block > budget)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Finds each scenario's common rate: a share of what the weakest method carried in a closed loop.
@@ -249,10 +310,12 @@ impl Cell<'_, '_> {
                     ),
                 };
                 self.engine.warn(self.record, kind, text, remedy);
-            } else if let Some(caution) = &reading.caution {
-                let remedy = "run `--profile standard` or longer, on a quiet machine";
-                self.engine
-                    .warn(self.record, CAUTION, format!("{name}: {caution}"), remedy);
+            } else {
+                for (doubt, text) in &reading.doubts {
+                    let text = format!("{name}: {text}");
+                    self.engine
+                        .warn(self.record, doubt.kind(), text, doubt.remedy());
+                }
             }
             taken.push(Measurement {
                 method: crew.method.clone(),

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Errors, Histogram, Load, Op, OpError, REOPEN_DELAY, Session, WarmUp, open_sessions};
+use super::{
+    Errors, Histogram, Load, Op, OpError, REOPEN_DELAY, Session, ThreadWork, WarmUp, open_sessions,
+};
 use crate::clock::{self, Instant};
 
 /// Longest time for what is under way at the end of the window.
@@ -41,6 +43,10 @@ pub struct ClosedTally {
     /// By how much the rate of the window's second half differs from that of the first, as a share of
     /// their mean; absent where too few operations ended to tell.
     pub drift: Option<f64>,
+    /// Whether the rate held still before the window.
+    pub held_still: bool,
+    /// The share of the window in which this thread was at work, 0 to 1.
+    pub busy: f64,
 }
 
 /// Runs `load` as a closed loop. Must run inside [`on_this_thread`](super::on_this_thread).
@@ -55,12 +61,14 @@ pub async fn closed_loop<L: Load>(load: Rc<L>, plan: ClosedLoop) -> Result<Close
         .map(|session| tokio::task::spawn_local(work(load.clone(), session, shared.clone())))
         .collect();
 
-    warm_up(&shared.done, plan.warm_up).await;
+    let held_still = warm_up(&shared.done, plan.warm_up).await;
     let start = clock::now();
+    let work = ThreadWork::start();
     shared.phase.set(Phase::Counting);
     let first_half = rate_during(&shared.done, plan.window / 2).await;
     let second_half = rate_during(&shared.done, plan.window / 2).await;
     shared.phase.set(Phase::Over);
+    let busy = work.share();
     let given_up = tokio::time::Instant::now() + GRACE;
     for mut worker in workers {
         match tokio::time::timeout_at(given_up, &mut worker).await {
@@ -79,6 +87,8 @@ pub async fn closed_loop<L: Load>(load: Rc<L>, plan: ClosedLoop) -> Result<Close
 
     let mut tally = shared.tally.take();
     tally.drift = drift(first_half, second_half);
+    tally.held_still = held_still;
+    tally.busy = busy;
     tally.elapsed = shared.last.get().map_or(plan.window, |last| last - start);
     Ok(tally)
 }
@@ -174,12 +184,15 @@ fn drift(first: (u64, Duration), second: (u64, Duration)) -> Option<f64> {
     Some((second - first).abs() / f64::midpoint(first, second))
 }
 
-/// Waits until the rate holds still, or for the whole time: three slices in a row within 10% of their mean, each
+/// Waits until the rate holds still, or for the whole time, and says whether it did: three slices in a row within 10% of their mean, each
 /// with enough operations to tell. Whether it then holds still is seen in the window itself.
-async fn warm_up(done: &Cell<u64>, plan: WarmUp) {
+async fn warm_up(done: &Cell<u64>, plan: WarmUp) -> bool {
     let limit = match plan {
         WarmUp::UpTo(limit) => limit,
-        WarmUp::Whole(time) => return tokio::time::sleep(time).await,
+        WarmUp::Whole(time) => {
+            tokio::time::sleep(time).await;
+            return true;
+        }
     };
     const SLICES: u32 = 10;
     const ENOUGH: u64 = 20;
@@ -196,10 +209,12 @@ async fn warm_up(done: &Cell<u64>, plan: WarmUp) {
                     .iter()
                     .all(|slice| slice.abs_diff(mean) * 10 <= mean)
             {
-                return;
+                return true;
             }
         }
     }
+    // Of a few operations nothing can be said, and that is said elsewhere.
+    slices.iter().rev().take(3).sum::<u64>() < 3 * ENOUGH
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    Errors, Histogram, Load, OpError, Pacer, REOPEN_DELAY, Session, WarmUp, open_sessions,
+    Errors, Histogram, Load, OpError, Pacer, REOPEN_DELAY, Session, ThreadWork, WarmUp,
+    open_sessions,
 };
 use crate::clock::{self, Instant};
 
@@ -52,6 +53,8 @@ pub struct OpenTally {
     pub classes: Vec<Histogram>,
     /// How late the schedule itself woke up: the generator's own share.
     pub lateness: Histogram,
+    /// The share of the whole time, warm-up and window, in which this thread was at work, 0 to 1.
+    pub busy: f64,
 }
 
 impl OpenTally {
@@ -87,7 +90,9 @@ pub async fn open_loop<L: Load>(load: Rc<L>, plan: OpenLoop) -> Result<OpenTally
         .map(|session| tokio::task::spawn_local(work(load.clone(), session, shared.clone())))
         .collect();
 
+    let work = ThreadWork::start();
     dispatch(&shared).await?;
+    let busy = work.share();
     shared.over.set(true);
     shared.wake.notify_waiters();
     let all = futures_util::future::join_all(workers);
@@ -97,7 +102,9 @@ pub async fn open_loop<L: Load>(load: Rc<L>, plan: OpenLoop) -> Result<OpenTally
             .collect::<Result<(), _>>()
             .map_err(|panicked| OpError(panicked.to_string()))?;
     }
-    Ok(shared.tally.take())
+    let mut tally = shared.tally.take();
+    tally.busy = busy;
+    Ok(tally)
 }
 
 /// When requests are due, and which of them count.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::open_loop::CARRIED;
 use super::{ClosedTally, Errors, Histogram, OpenTally};
 use crate::run::Unit;
+use crate::validity::Doubt;
 
 /// One figure of a cell, as an agent reports it: the engine adds method, scenario, block and access.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,7 +35,8 @@ pub struct Reading {
     /// Why the figure must not be used.
     pub invalid_reason: Option<String>,
     /// What a reader should know all the same.
-    pub caution: Option<String>,
+    #[serde(default)]
+    pub doubts: Vec<(Doubt, String)>,
 }
 
 impl Reading {
@@ -57,11 +59,16 @@ impl Reading {
             reading.invalid_reason = Some(reading.nothing(&tally.errors));
         }
         if let Some(drift) = tally.drift.filter(|drift| *drift > DRIFT) {
-            reading.caution(format!(
-                "the rate moved by {:.0}% within the window",
-                drift * 100.0
-            ));
+            let text = format!("the rate moved by {:.0}% within the window", drift * 100.0);
+            reading.doubts.push((Doubt::Unsteady, text));
         }
+        if !tally.held_still {
+            let text = "the rate did not hold still before the window";
+            reading
+                .doubts
+                .push((Doubt::UnstableWarmUp, text.to_owned()));
+        }
+        reading.saturated(tally.busy);
         reading
     }
 
@@ -112,8 +119,10 @@ impl Reading {
             .percentile_us(0.99)
             .filter(|late| *late > LATE_US)
         {
-            reading.caution(format!("the generator itself woke up to {late:.0} µs late"));
+            let text = format!("the generator itself woke up to {late:.0} µs late");
+            reading.doubts.push((Doubt::GeneratorLate, text));
         }
+        reading.saturated(tally.busy);
         reading
     }
 
@@ -150,16 +159,20 @@ impl Reading {
             errors: errors.count,
             histogram: None,
             invalid_reason: None,
-            caution: failed,
+            doubts: failed
+                .map(|text| (Doubt::FailedOperations, text))
+                .into_iter()
+                .collect(),
         }
     }
 
-    /// Adds to what a reader should know.
-    fn caution(&mut self, text: String) {
-        self.caution = Some(match self.caution.take() {
-            Some(before) => format!("{before}; {text}"),
-            None => text,
-        });
+    /// Notes where the generator had hardly any time left, so that more may have been possible.
+    fn saturated(&mut self, busy: f64) {
+        if busy > SATURATED {
+            let text = "the generator's thread was at work all the time";
+            self.doubts
+                .push((Doubt::GeneratorSaturated, text.to_owned()));
+        }
     }
 
     fn nothing(&self, errors: &Errors) -> String {
@@ -172,6 +185,9 @@ impl Reading {
 
 /// By how much the rate may move from the window's first half to its second before the reader is told.
 const DRIFT: f64 = 0.25;
+
+/// The share of the window that the generator's thread may be at work before the reader is told.
+const SATURATED: f64 = 0.95;
 
 /// How late the generator may wake up, at its 99th percentile, before the reader is told.
 const LATE_US: f64 = 1_000.0;

@@ -44,7 +44,12 @@ fn join(parts: Vec<Reading>) -> Result<Reading, String> {
         all.find_map(|(index, part)| number(index, of(part)))
     };
     whole.invalid_reason = said(|part| &part.invalid_reason);
-    whole.caution = said(|part| &part.caution);
+    whole.doubts = parts
+        .iter()
+        .enumerate()
+        .flat_map(|(index, part)| part.doubts.iter().map(move |it| (index, it)))
+        .map(|(index, (doubt, text))| (*doubt, format!("laptop {index}: {text}")))
+        .collect();
     if whole.histogram.is_some() {
         let mut histogram = Histogram::default();
         for part in parts.iter().filter_map(|part| part.histogram.as_ref()) {

@@ -1,0 +1,229 @@
+//! `inroads compare` and `inroads gate`: one run held against another.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use inroads_harness::clock;
+use inroads_harness::comparison::{Acknowledgements, Comparison, Decision, Rules, differences};
+use inroads_harness::engine::new_run_id;
+use inroads_harness::ids::MethodId;
+use inroads_harness::plan::{Plan, Profile};
+use inroads_harness::run::{CONTROL, Run};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use tokio_util::sync::CancellationToken;
+
+use super::measuring::{Measuring, catch_interrupts};
+use super::{print, report};
+use crate::agents::repertoire;
+use crate::cli::{Compare, Gate, GateRules, Inconclusive, LaptopsChoice};
+use crate::exit::Exit;
+use crate::progress::Progress;
+
+/// Shows what changed.
+pub(crate) fn compare(arguments: &Compare) -> Exit {
+    let rules = GateRules {
+        rules: arguments.rules.clone(),
+        ..GateRules::default()
+    };
+    let compared = Judge::new(&arguments.baseline, &rules).and_then(|judge| {
+        let candidate = report::read(&arguments.candidate).map_err(Exit::usage)?;
+        judge.compare(&candidate)
+    });
+    compared.map_or_else(
+        |exit| exit,
+        |comparison| {
+            show(&comparison, arguments.json).map_or_else(Exit::failed, |()| Exit::Success)
+        },
+    )
+}
+
+/// Judges.
+pub(crate) async fn run(arguments: Gate) -> Exit {
+    match try_run(arguments).await {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+async fn try_run(arguments: Gate) -> Result<Exit, Exit> {
+    let judge = Judge::new(&arguments.baseline, &arguments.rules)?;
+    let candidate = report::read(&arguments.candidate).map_err(Exit::usage)?;
+    let comparison = if arguments.rules.confirm {
+        judge.judge_again(&candidate, &arguments).await?
+    } else {
+        judge.compare(&candidate)?
+    };
+    if let Some(file) = &arguments.write {
+        let text = serde_json::to_string_pretty(&comparison).map_err(Exit::failed)? + "\n";
+        std::fs::write(file, text)
+            .with_context(|| format!("writing `{}`", file.display()))
+            .map_err(Exit::failed)?;
+    }
+    show(&comparison, arguments.json).map_err(Exit::failed)?;
+    Ok(judge.exit(&comparison))
+}
+
+fn show(comparison: &Comparison, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print(&(serde_json::to_string(comparison)? + "\n"));
+    }
+    print(&inroads_reports::comparison(comparison))
+}
+
+/// A baseline, and when a change from it is a regression.
+pub(super) struct Judge {
+    baseline: Run,
+    rules: Rules,
+    accepted: Acknowledgements,
+    confirm: bool,
+    inconclusive: Inconclusive,
+}
+
+impl Judge {
+    /// Reads all that is needed.
+    pub(super) fn new(baseline: &Path, choice: &GateRules) -> Result<Self, Exit> {
+        let text = |file: &PathBuf| {
+            std::fs::read_to_string(file).with_context(|| format!("reading `{}`", file.display()))
+        };
+        let rules = match &choice.rules {
+            None => Ok(Rules::default()),
+            Some(file) => text(file).and_then(|text| {
+                Rules::read(&text).with_context(|| {
+                    format!(
+                        "reading `{}`\n(hint: `inroads list --rules` prints one)",
+                        file.display()
+                    )
+                })
+            }),
+        };
+        let accepted = match &choice.acknowledged {
+            None => Ok(Acknowledgements::default()),
+            Some(file) => text(file).and_then(|text| {
+                Acknowledgements::read(&text).with_context(|| {
+                    format!(
+                        "reading `{}`\n(hint: an entry is `[[acknowledge]]` with `what`, `by`, `reason` and `until = \"YYYY-MM-DD\"`)",
+                        file.display()
+                    )
+                })
+            }),
+        };
+        Ok(Self {
+            baseline: report::read(baseline).map_err(Exit::usage)?,
+            rules: rules.map_err(Exit::usage)?,
+            accepted: accepted.map_err(Exit::usage)?,
+            confirm: choice.confirm,
+            inconclusive: choice.inconclusive,
+        })
+    }
+
+    /// Holds `candidate` against the baseline.
+    pub(super) fn compare(&self, candidate: &Run) -> Result<Comparison, Exit> {
+        let differences = differences(&self.baseline, candidate);
+        if !differences.is_empty() {
+            let error = anyhow::anyhow!(
+                "the two runs cannot be compared: they differ in {}\n(hint: measure a new baseline, `inroads bench all`, where the candidate was measured)",
+                differences.join(", and in ")
+            );
+            return Err(Exit::NotComparable(error));
+        }
+        let runs = (&self.baseline, candidate);
+        Ok(Comparison::between(
+            runs,
+            &self.rules,
+            &self.accepted,
+            today(),
+        ))
+    }
+
+    /// The same, and measures again what looks worse, where that was asked for and there is a place to.
+    pub(super) async fn judge(
+        &self,
+        candidate: &Run,
+        plan: &Plan,
+        place: Option<(&Measuring<'_>, PathBuf)>,
+    ) -> Result<Comparison, Exit> {
+        let mut comparison = self.compare(candidate)?;
+        let (methods, scenarios) = comparison.suspects();
+        let Some((measuring, folder)) = place.filter(|_| self.confirm && !methods.is_empty())
+        else {
+            return Ok(comparison);
+        };
+        measuring.progress.say(&format!(
+            "worse: {}. Measuring again, in reversed order",
+            comparison.reasons.join("; ")
+        ));
+        let plan = again(plan, methods, scenarios);
+        let run = measuring.carry_out(&plan, &new_run_id(), &folder).await?;
+        if measuring.interrupted.is_cancelled() {
+            return Err(Exit::Interrupted);
+        }
+        comparison.confirm(&self.compare(&run)?, &self.rules);
+        Ok(comparison)
+    }
+
+    /// Judges a run of another command, and measures as it did.
+    async fn judge_again(&self, candidate: &Run, arguments: &Gate) -> Result<Comparison, Exit> {
+        let repertoire = repertoire();
+        let interrupted = CancellationToken::new();
+        catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
+        let progress = Progress::start();
+        let measuring = Measuring {
+            repertoire: &repertoire,
+            cluster: &arguments.cluster,
+            laptops: &LaptopsChoice::default(),
+            keep: false,
+            interrupted: &interrupted,
+            progress: &progress,
+        };
+        let plan = Plan {
+            methods: candidate.methods.iter().map(|it| it.id.clone()).collect(),
+            scenarios: candidate.scenarios.iter().map(|it| it.id.clone()).collect(),
+            probes: BTreeSet::new(),
+            loads: true,
+            profile: Profile::named(&candidate.run.profile).map_err(Exit::usage)?,
+            seed: candidate.run.seed,
+            reversed: false,
+            handicap: None,
+            namespace: arguments.cluster.namespace.clone(),
+            command: candidate.run.command.clone(),
+        };
+        let folder = if arguments.candidate.is_dir() {
+            arguments.candidate.clone()
+        } else {
+            let folder = arguments.candidate.parent();
+            folder.unwrap_or(Path::new(".")).to_owned()
+        };
+        let place = Some((&measuring, folder.join("again")));
+        let judged = self.judge(candidate, &plan, place).await;
+        progress.end();
+        judged
+    }
+
+    /// What a command ends with.
+    pub(super) fn exit(&self, comparison: &Comparison) -> Exit {
+        match comparison.decision {
+            Decision::Pass => Exit::Success,
+            Decision::Regressed => Exit::Regression,
+            Decision::VerdictChanged => Exit::Surprise,
+            Decision::Inconclusive if self.inconclusive == Inconclusive::Pass => Exit::Success,
+            Decision::Inconclusive => Exit::Inconclusive,
+        }
+    }
+}
+
+/// A plan that measures the suspects again: alone with the control, the methods of each block the other way round.
+fn again(plan: &Plan, suspects: BTreeSet<MethodId>, scenarios: BTreeSet<String>) -> Plan {
+    let mut again = plan.clone();
+    again
+        .methods
+        .retain(|id| id.as_str() == CONTROL || suspects.contains(id));
+    again.scenarios.retain(|id| scenarios.contains(id));
+    again.probes.clear();
+    again.reversed = true;
+    again
+}
+
+pub(super) fn today() -> Date {
+    clock::wall().to_zoned(TimeZone::UTC).date()
+}

@@ -1,0 +1,387 @@
+//! `inroads selftest`: how good the gate is on this machine.
+//!
+//! It measures one method several times with nothing changed, and then with each answer held back by a share of its
+//! latency. What the gate says to the former is a false alarm, what it misses of the latter a blind spot. From the
+//! blocks of the unchanged runs it makes as many nights as are asked for.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use inroads_harness::comparison::{
+    Acknowledgements, Alarms, Comparison, Decision, Found, Nights, Rules, differences,
+};
+use inroads_harness::engine::new_run_id;
+use inroads_harness::ids::MethodId;
+use inroads_harness::plan::{Handicap, Plan, Profile};
+use inroads_harness::run::{CONTROL, Run};
+use inroads_harness::stats::median;
+use inroads_reports::figures::{figure, ratio};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::today;
+use super::measuring::{Measuring, catch_interrupts};
+use super::{print, report};
+use crate::agents::repertoire;
+use crate::cli::{LaptopsChoice, Selftest};
+use crate::exit::Exit;
+use crate::progress::Progress;
+
+/// What is held back, as shares of the method's latency in percent.
+const INJECTED: [u32; 3] = [5, 10, 20];
+
+/// Nights for each step of the search for the smallest slowdown that is found.
+const NIGHTS_OF_SEARCH: u32 = 100;
+
+/// The share of nights in which a slowdown must be found to count as seen.
+const SEEN: f64 = 0.8;
+
+/// The scenario and metric whose size is known: every answer takes longer by what it is held back for.
+const KNOWN: (&str, &str) = ("http", "latency");
+
+/// Runs it.
+pub(crate) async fn run(arguments: Selftest) -> Exit {
+    match try_run(&arguments).await {
+        Ok(exit) | Err(exit) => exit,
+    }
+}
+
+async fn try_run(arguments: &Selftest) -> Result<Exit, Exit> {
+    let rules = Rules::default();
+    let method: MethodId = arguments.method.parse().map_err(Exit::usage)?;
+    let (runs, injected) = if arguments.from.is_empty() {
+        measure(arguments, &method, &rules).await?
+    } else {
+        let runs: anyhow::Result<Vec<Run>> = arguments
+            .from
+            .iter()
+            .map(|path| report::read(path))
+            .collect();
+        (runs.map_err(Exit::usage)?, Vec::new())
+    };
+    let (first, others) = runs.split_first().ok_or_else(none)?;
+    for other in others {
+        let differences = differences(first, other);
+        if !differences.is_empty() {
+            let error = anyhow::anyhow!(
+                "the runs cannot be compared: they differ in {}",
+                differences.join(", and in ")
+            );
+            return Err(Exit::NotComparable(error));
+        }
+    }
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let nights = Nights::of(&runs, &rules).ok_or_else(none)?;
+    let measured: Vec<&MethodId> = first.methods.iter().map(|it| &it.id).collect();
+    let slowed = measured.into_iter().filter(|id| id.as_str() != CONTROL);
+    let slowed = slowed.map(|id| {
+        let judged = |percent: &u32| {
+            let factor = 1.0 + f64::from(*percent) / 100.0;
+            (
+                *percent,
+                nights.judged(arguments.nights, Some((id, factor)), seed),
+            )
+        };
+        Slowed {
+            method: id.clone(),
+            nights: INJECTED.iter().map(judged).collect(),
+            smallest: nights.smallest(id, SEEN, NIGHTS_OF_SEARCH, seed),
+        }
+    });
+    let found = Findings {
+        environment: first.environment.comparable_key.clone(),
+        runs: runs.iter().map(|run| run.run.id.clone()).collect(),
+        profile: first.run.profile.clone(),
+        seed,
+        cells: nights.cells(),
+        pairs: pairs(&runs, &rules),
+        quiet: nights.judged(arguments.nights, None, seed),
+        injected,
+        slowed: slowed.collect(),
+    };
+    let text = if arguments.json {
+        serde_json::to_string(&found).map_err(Exit::failed)? + "\n"
+    } else {
+        found.text()
+    };
+    print(&text).map_err(Exit::failed)?;
+    Ok(if found.is_sound() {
+        Exit::Success
+    } else {
+        Exit::Unwell
+    })
+}
+
+fn none() -> Exit {
+    Exit::usage(anyhow::anyhow!("it takes two runs at least"))
+}
+
+/// Measures with nothing changed, and with answers held back.
+async fn measure(
+    arguments: &Selftest,
+    method: &MethodId,
+    rules: &Rules,
+) -> Result<(Vec<Run>, Vec<Injected>), Exit> {
+    let repertoire = repertoire();
+    let methods = [CONTROL.to_owned(), arguments.method.clone()];
+    let scenarios = [KNOWN.0.to_owned()];
+    let selected = Plan::select(&repertoire, &methods, &[], &scenarios);
+    let (methods, scenarios) = selected.map_err(Exit::usage)?;
+    if method.as_str() == CONTROL {
+        return Err(Exit::usage(anyhow::anyhow!(
+            "`{CONTROL}` is what others are held against\n(hint: name a method, such as `route`)"
+        )));
+    }
+    let interrupted = CancellationToken::new();
+    catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
+    let progress = Progress::start();
+    let measuring = Measuring {
+        repertoire: &repertoire,
+        cluster: &arguments.cluster,
+        laptops: &LaptopsChoice::default(),
+        keep: false,
+        interrupted: &interrupted,
+        progress: &progress,
+    };
+    let plan = |delay: Duration, seed: u64| -> Result<Plan, Exit> {
+        let mut profile = Profile::named(&arguments.profile).map_err(Exit::usage)?;
+        // All runs have the same number of blocks.
+        profile.most_blocks = profile.blocks;
+        Ok(Plan {
+            methods: methods.clone(),
+            scenarios: scenarios.clone(),
+            probes: std::collections::BTreeSet::new(),
+            loads: true,
+            profile,
+            seed,
+            reversed: false,
+            handicap: Some(Handicap {
+                method: method.clone(),
+                delay,
+            }),
+            namespace: arguments.cluster.namespace.clone(),
+            command: super::bench::command_line(),
+        })
+    };
+    let total = usize::from(arguments.runs) + INJECTED.len();
+    let carry_out = async |number: usize, delay: Duration| -> Result<Run, Exit> {
+        let held = delay.as_secs_f64() * 1e6;
+        progress.say(&format!(
+            "selftest: run {number} of {total}, answers held back for {held:.1} µs"
+        ));
+        let plan = plan(delay, u64::try_from(number).unwrap_or_default())?;
+        let id = new_run_id();
+        let run = measuring
+            .carry_out(&plan, &id, &arguments.out.join(&id))
+            .await?;
+        if interrupted.is_cancelled() {
+            return Err(Exit::Interrupted);
+        }
+        Ok(run)
+    };
+    let mut runs = Vec::new();
+    for number in 1..=usize::from(arguments.runs) {
+        runs.push(carry_out(number, Duration::ZERO).await?);
+    }
+    let latencies: Vec<f64> = runs.iter().filter_map(|run| latency(run, method)).collect();
+    let Some(latency) = median(&latencies) else {
+        return Err(Exit::failed(anyhow::anyhow!(
+            "`{method}` has no valid latency in any run; see the warnings in run.json"
+        )));
+    };
+    let mut injected = Vec::new();
+    for (index, percent) in INJECTED.into_iter().enumerate() {
+        let delay = Duration::from_secs_f64(latency * 1e-6 * f64::from(percent) / 100.0);
+        let run = carry_out(runs.len() + 1 + index, delay).await?;
+        // In both directions: as the worse run of the two, and as the better baseline of the other.
+        let against = |a: &Run, b: &Run| {
+            Comparison::between((a, b), rules, &Acknowledgements::default(), today())
+        };
+        let known = |comparison: &Comparison| {
+            let name = format!("{method}/{}/{}", KNOWN.0, KNOWN.1);
+            comparison
+                .changes
+                .iter()
+                .find(|change| change.name() == name)
+                .cloned()
+        };
+        let (there, back) = (against(&runs[0], &run), against(&run, &runs[0]));
+        let worsening = known(&there).and_then(|change| change.worsening);
+        injected.push(Injected {
+            percent,
+            delay_us: delay.as_secs_f64() * 1e6,
+            latency_us: latency,
+            measured: worsening.map(|by| by.estimate),
+            low: worsening.map(|by| by.low),
+            high: worsening.map(|by| by.high),
+            found: known(&there).is_some_and(|change| change.found == Found::Worse),
+            better_back: known(&back).is_some_and(|change| change.found == Found::Better),
+            run: run.run.id,
+        });
+    }
+    progress.end();
+    Ok((runs, injected))
+}
+
+/// The median latency of the known cell, in microseconds.
+fn latency(run: &Run, method: &MethodId) -> Option<f64> {
+    let mut lines = run.summary.iter();
+    let line = lines
+        .find(|it| it.method == *method && (it.scenario.as_str(), it.metric.as_str()) == KNOWN)?;
+    Some(line.median)
+}
+
+/// Holds each run against each later one.
+fn pairs(runs: &[Run], rules: &Rules) -> Pairs {
+    let mut pairs = Pairs {
+        judged: 0,
+        alarms: Vec::new(),
+    };
+    for (index, baseline) in runs.iter().enumerate() {
+        for candidate in &runs[index + 1..] {
+            let accepted = Acknowledgements::default();
+            let comparison = Comparison::between((baseline, candidate), rules, &accepted, today());
+            pairs.judged += 1;
+            if comparison.decision == Decision::Regressed {
+                let what = comparison.reasons.join("; ");
+                pairs.alarms.push(format!(
+                    "{} against {}: {what}",
+                    candidate.run.id, baseline.run.id
+                ));
+            }
+        }
+    }
+    pairs
+}
+
+/// What a selftest found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    environment: String,
+    runs: Vec<String>,
+    profile: String,
+    seed: u64,
+    cells: usize,
+    pairs: Pairs,
+    quiet: Alarms,
+    injected: Vec<Injected>,
+    slowed: Vec<Slowed>,
+}
+
+/// Runs with nothing changed, each against each.
+#[derive(Debug, Serialize)]
+struct Pairs {
+    judged: usize,
+    alarms: Vec<String>,
+}
+
+/// What came of answers that were really held back.
+#[derive(Debug, Serialize)]
+struct Injected {
+    percent: u32,
+    delay_us: f64,
+    latency_us: f64,
+    measured: Option<f64>,
+    low: Option<f64>,
+    high: Option<f64>,
+    found: bool,
+    better_back: bool,
+    run: String,
+}
+
+/// What came of nights in which all figures of a method were made worse.
+#[derive(Debug, Serialize)]
+struct Slowed {
+    method: MethodId,
+    nights: Vec<(u32, Alarms)>,
+    smallest: Option<u32>,
+}
+
+impl Findings {
+    /// Whether the gate can be trusted: silent with nothing changed, and the largest slowdown is seen.
+    fn is_sound(&self) -> bool {
+        self.quiet.confirmed == 0 && self.injected.last().is_none_or(|it| it.found)
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text, "Selftest of the gate: {}", self.environment)?;
+        writeln!(
+            text,
+            "{} runs, {}, {} cells that gate; seed {}\n",
+            self.runs.len(),
+            self.profile,
+            self.cells,
+            self.seed
+        )?;
+        writeln!(text, "With nothing changed")?;
+        let Pairs { judged, alarms } = &self.pairs;
+        writeln!(
+            text,
+            "  of {judged} real pairs, an alarm in            {}",
+            alarms.len()
+        )?;
+        for alarm in alarms {
+            writeln!(text, "    {alarm}")?;
+        }
+        let Alarms {
+            nights,
+            first,
+            confirmed,
+        } = self.quiet;
+        writeln!(
+            text,
+            "  of {nights} simulated nights, an alarm in  {first}; with --confirm  {confirmed}"
+        )?;
+        if let Some(known) = self.injected.first() {
+            let latency = figure(known.latency_us, inroads_harness::run::Unit::Microseconds);
+            writeln!(
+                text,
+                "\nEach answer held back by a relay: {}/{}, {latency} without",
+                KNOWN.0, KNOWN.1
+            )?;
+            for it in &self.injected {
+                let by = it.measured.zip(it.low.zip(it.high));
+                let by = by.map(|(by, (low, high))| {
+                    format!("{} ({} to {})", ratio(by), ratio(low), ratio(high))
+                });
+                let by = by.unwrap_or_else(|| "not measured".to_owned());
+                let found = if it.found { "found" } else { "not found" };
+                let back = if it.better_back {
+                    "found better"
+                } else {
+                    "not found better"
+                };
+                writeln!(
+                    text,
+                    "  +{:>2}%, {:>5.1} µs   measured {by:<24} {found}; the other way round: {back}",
+                    it.percent, it.delay_us
+                )?;
+            }
+        }
+        writeln!(
+            text,
+            "\nAll figures of a method made worse, in {nights} simulated nights with --confirm"
+        )?;
+        for it in &self.slowed {
+            write!(text, "  {:<12}", it.method)?;
+            for (percent, alarms) in &it.nights {
+                let share = 100.0 * f64::from(alarms.confirmed) / f64::from(alarms.nights);
+                write!(text, "  +{percent}% found in {share:.0}%")?;
+            }
+            match it.smallest {
+                Some(percent) => writeln!(text, "; in four of five from +{percent}% on")?,
+                None => writeln!(text, "; not even +100% in four of five")?,
+            }
+        }
+        Ok(())
+    }
+}
