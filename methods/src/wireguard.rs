@@ -13,6 +13,8 @@ mod device;
 mod engine;
 mod gateway;
 pub mod gso;
+#[doc(hidden)]
+pub mod in_memory;
 mod inbox;
 mod keys;
 mod link;
