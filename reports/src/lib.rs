@@ -3,6 +3,8 @@
 //! Everything that came from a cluster, names and error texts, is escaped for the form it goes into.
 
 mod beside;
+mod comparison;
+mod escape;
 pub mod figures;
 mod markdown;
 mod matrix;
@@ -11,7 +13,8 @@ mod table;
 mod why;
 
 pub use beside::beside;
-pub use markdown::markdown;
+pub use comparison::comparison;
+pub use markdown::{MARKDOWN_LIMIT, markdown};
 pub use matrix::matrix;
 pub use schema::{SCHEMA_FILE, schema};
 pub use table::table;

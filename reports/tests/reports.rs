@@ -18,7 +18,7 @@ fn the_table_fits_a_terminal() {
 
 #[test]
 fn the_markdown_report_holds_everything() {
-    insta::assert_snapshot!(markdown(&sample()));
+    insta::assert_snapshot!(markdown(&sample(), None));
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn failed(error: EngineError, folder: &Path) -> Exit {
 
 fn show(run: &Run, folder: &Path, json: bool, loads: bool) -> anyhow::Result<()> {
     let report = folder.join("report.md");
-    std::fs::write(&report, inroads_reports::markdown(run))
+    std::fs::write(&report, inroads_reports::markdown(run, None))
         .with_context(|| format!("writing `{}`", report.display()))?;
     if json {
         return print(&(serde_json::to_string(run)? + "\n"));

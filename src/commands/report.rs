@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &Report) -> anyhow::Result<()> {
     print(&match arguments.format {
         Format::Table => inroads_reports::table(&run),
         Format::Matrix => inroads_reports::matrix(&run),
-        Format::Md => inroads_reports::markdown(&run),
+        Format::Md => inroads_reports::markdown(&run, None),
         Format::Json => serde_json::to_string_pretty(&run)? + "\n",
     })
 }
