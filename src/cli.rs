@@ -517,10 +517,24 @@ pub(crate) enum Format {
     Table,
     /// The probes for a terminal
     Matrix,
-    /// Everything, in Markdown
+    /// Everything, in Markdown: fits a CI job's summary
     Md,
+    /// Everything, on one page with plots that needs nothing but a browser
+    Html,
     /// The result file itself, checked
     Json,
+    /// Probes, and with `--against` what gates, as JUnit XML
+    Junit,
+    /// Every measurement, a line each
+    Csv,
+    /// For Prometheus
+    Openmetrics,
+    /// What is better when smaller, for github-action-benchmark (customSmallerIsBetter)
+    BenchmarkSmaller,
+    /// What is better when bigger, for github-action-benchmark (customBiggerIsBetter)
+    BenchmarkBigger,
+    /// Bencher Metric Format
+    Bencher,
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use inroads_harness::run::{ProbeResult, Run, Unit};
 
+use crate::escape::{markdown as escape, markdown_code_cell as code};
 use crate::figures::figure;
-use crate::markdown::{code, escape};
 
 /// What `other` shows that `run` does not, and the other way round, in Markdown.
 #[must_use]
@@ -147,7 +147,9 @@ fn orders(text: &mut String, run: &Run, other: &Run) {
         line(
             text,
             format_args!(
-                "| {scenario} {metric} | {} | {} | {same} |",
+                "| {} {} | {} | {} | {same} |",
+                escape(scenario),
+                escape(metric),
                 show(&one),
                 show(&two)
             ),

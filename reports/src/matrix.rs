@@ -7,6 +7,8 @@ use inroads_harness::ids::MethodId;
 use inroads_harness::probe::is_of_transparency;
 use inroads_harness::run::{Level, ProbeResult, Run};
 
+use crate::escape::terminal;
+
 /// The width of a probe's name.
 const LABEL: usize = 27;
 
@@ -120,11 +122,11 @@ pub fn matrix(run: &Run) -> String {
     line("", methods.iter().map(ToString::to_string).collect());
     for (group, ids) in groups(run) {
         line("", Vec::new());
-        line(group, Vec::new());
+        line(&terminal(group), Vec::new());
         for id in ids {
             let cells = methods.iter().map(|method| cell(run, id, method));
             let name = id.split_once('/').map_or(id, |(_, name)| name);
-            line(&format!("  {name}"), cells.collect());
+            line(&format!("  {}", terminal(name)), cells.collect());
         }
     }
     line("", Vec::new());
@@ -141,7 +143,7 @@ pub fn matrix(run: &Run) -> String {
         writeln!(
             text,
             "! {} through {}: {}, where {foreseen} was expected",
-            probe.id,
+            terminal(&probe.id),
             probe.method,
             probe.outcome()
         )

@@ -6,6 +6,7 @@ use inroads_harness::ids::MethodId;
 use inroads_harness::run::{INTERRUPTED, LaptopsInfo, Run, Status, Summary, Unit};
 use inroads_harness::stats::median;
 
+use crate::escape::terminal;
 use crate::figures::{figure, ratio};
 use crate::matrix;
 
@@ -104,15 +105,15 @@ fn heading(run: &Run) -> String {
     let blocks = run
         .measurements
         .iter()
-        .map(|m| m.block + 1)
+        .map(|m| m.block.saturating_add(1))
         .max()
         .unwrap_or(0);
     format!(
         "Inroads {} · {} {} · {} · {blocks} {} · seed {} · {}\n",
-        run.environment.inroads,
-        cluster.kind,
-        cluster.kubernetes,
-        run.run.profile,
+        terminal(&run.environment.inroads),
+        terminal(&cluster.kind),
+        terminal(&cluster.kubernetes),
+        terminal(&run.run.profile),
         if blocks == 1 { "block" } else { "blocks" },
         run.run.seed,
         run.run.started_at.strftime("%Y-%m-%d %H:%M UTC"),
@@ -157,7 +158,7 @@ fn one_table(run: &Run, methods: &[&MethodId]) -> String {
             continue;
         }
         lines.push(String::new());
-        lines.push(scenario.title.clone());
+        lines.push(terminal(&scenario.title));
         lines.extend(
             shown
                 .into_iter()
@@ -257,14 +258,15 @@ fn footing(run: &Run) -> String {
     {
         text += "\n× is the ratio to `direct` in the same block; latency at the rate that every method carries.\n";
     }
-    let stand_ins: Vec<&str> = run
+    let stand_ins: Vec<String> = run
         .environment
         .components
         .iter()
         .filter(|component| component.provenance == inroads_harness::run::Provenance::StandIn)
-        .map(|component| component.name.as_str())
+        .map(|component| terminal(&component.name))
         .collect();
     if let Some(LaptopsInfo { count, place }) = &run.environment.laptops {
+        let place = terminal(place);
         writeln!(text, "rates are those of {count} laptops together, {place}")
             .expect("writing to a string");
     }
@@ -274,7 +276,7 @@ fn footing(run: &Run) -> String {
     for warning in &run.warnings {
         if warning.kind == INTERRUPTED {
             // The rest of it stands in the report.
-            let what = warning.text.split(" (").next().unwrap_or_default();
+            let what = terminal(warning.text.split(" (").next().unwrap_or_default());
             writeln!(text, "{what}, see report.md").expect("writing to a string");
         }
     }
@@ -294,7 +296,7 @@ fn footing(run: &Run) -> String {
         writeln!(
             text,
             "not as expected: {} through {} ({}), see report.md",
-            probe.id,
+            terminal(&probe.id),
             probe.method,
             probe.outcome()
         )

@@ -3,22 +3,54 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use inroads_harness::comparison::{Acknowledgements, Comparison, Rules, differences};
 use inroads_harness::run::Run;
+use inroads_reports::Direction;
 
+use super::gate::today;
 use super::print;
 use crate::cli::{Format, Report};
 
 /// Renders a result file again.
 pub(crate) fn run(arguments: &Report) -> anyhow::Result<()> {
     let run = read(&arguments.run)?;
-    if let Some(other) = &arguments.beside {
-        return print(&inroads_reports::beside(&run, &read(other)?));
+    let text = match (&arguments.beside, &arguments.against) {
+        (Some(other), _) => inroads_reports::beside(&run, &read(other)?),
+        (None, Some(earlier)) => render(&run, Some(&against(earlier, &run)?), arguments.format)?,
+        (None, None) => render(&run, None, arguments.format)?,
+    };
+    match &arguments.out {
+        Some(file) => {
+            std::fs::write(file, text).with_context(|| format!("writing `{}`", file.display()))
+        }
+        None => print(&text),
     }
-    print(&match arguments.format {
-        Format::Table => inroads_reports::table(&run),
-        Format::Matrix => inroads_reports::matrix(&run),
-        Format::Md => inroads_reports::markdown(&run, None),
-        Format::Json => serde_json::to_string_pretty(&run)? + "\n",
+}
+
+fn render(run: &Run, against: Option<&Comparison>, format: Format) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Table => match against {
+            None => inroads_reports::table(run),
+            Some(against) => format!(
+                "{}\n{}",
+                inroads_reports::table(run),
+                inroads_reports::comparison(against)
+            ),
+        },
+        Format::Matrix => inroads_reports::matrix(run),
+        Format::Md => inroads_reports::markdown(run, against),
+        Format::Html => inroads_reports::html(run, against),
+        Format::Json => serde_json::to_string_pretty(run)? + "\n",
+        Format::Junit => inroads_reports::junit(run, against),
+        Format::Csv => inroads_reports::csv(run),
+        Format::Openmetrics => inroads_reports::openmetrics(run),
+        Format::BenchmarkSmaller => {
+            inroads_reports::benchmark_action(run, Direction::SmallerIsBetter)
+        }
+        Format::BenchmarkBigger => {
+            inroads_reports::benchmark_action(run, Direction::BiggerIsBetter)
+        }
+        Format::Bencher => inroads_reports::bencher(run),
     })
 }
 
@@ -30,7 +62,37 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Run> {
         path.to_owned()
     };
     let reading = || format!("reading `{}`", path.display());
-    let text = std::fs::read_to_string(&path)
+    let file = std::fs::read(&path)
         .with_context(|| reading() + "\n(hint: name a run's folder, `runs/ID`, or its run.json)")?;
-    inroads_reports::read(&text).with_context(reading)
+    inroads_reports::read(&file).with_context(reading)
+}
+
+/// What changed since `earlier`, which is a run, or a comparison of this one that the gate wrote.
+fn against(earlier: &Path, run: &Run) -> anyhow::Result<Comparison> {
+    let written = std::fs::read(earlier).ok();
+    let written = written.and_then(|text| serde_json::from_slice::<Comparison>(&text).ok());
+    if let Some(written) = written {
+        anyhow::ensure!(
+            written.candidate.id == run.run.id,
+            "`{}` judges the run {}, and not {}\n(hint: name the comparison that was written beside this run, or an earlier run)",
+            earlier.display(),
+            written.candidate.id,
+            run.run.id
+        );
+        return Ok(written);
+    }
+    let baseline = read(earlier)?;
+    let differences = differences(&baseline, run);
+    anyhow::ensure!(
+        differences.is_empty(),
+        "the two runs cannot be compared: they differ in {}\n(hint: `--beside` shows runs of different clusters side by side)",
+        differences.join(", and in ")
+    );
+    let accepted = Acknowledgements::default();
+    Ok(Comparison::between(
+        (&baseline, run),
+        &Rules::default(),
+        &accepted,
+        today(),
+    ))
 }
