@@ -4,6 +4,7 @@
 
 mod beside;
 pub mod figures;
+mod html;
 mod markdown;
 mod matrix;
 mod schema;
@@ -11,6 +12,7 @@ mod table;
 mod why;
 
 pub use beside::beside;
+pub use html::html;
 pub use markdown::markdown;
 pub use matrix::matrix;
 pub use schema::{SCHEMA_FILE, schema};
