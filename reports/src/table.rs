@@ -76,6 +76,13 @@ const fn row(scenario: &'static str, metric: &'static str, label: &'static str, 
     }
 }
 
+/// The name that people know a metric of a scenario by; its id where it has none.
+pub(crate) fn label_of<'a>(scenario: &str, metric: &'a str) -> &'a str {
+    let mut rows = ROWS.iter().filter(|row| row.part == Part::Median);
+    rows.find(|row| row.scenario == scenario && row.metric == metric)
+        .map_or(metric, |row| row.label.trim_start())
+}
+
 /// The comparison of all methods of a run.
 #[must_use]
 pub fn table(run: &Run) -> String {

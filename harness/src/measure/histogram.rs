@@ -57,6 +57,20 @@ impl Histogram {
         (!self.is_empty()).then(|| micros(self.0.max()))
     }
 
+    /// The distribution, as far as at least ten values lie above: each value that was recorded, in microseconds and
+    /// rising, behind the share of all (0 to 1) that is at or below it. Few values carry none of it.
+    pub fn distribution_us(&self) -> impl Iterator<Item = (f64, f64)> {
+        let all = self.0.len();
+        let mut so_far = 0;
+        let recorded = self.0.iter_recorded().map(move |step| {
+            so_far += step.count_since_last_iteration();
+            (so_far, micros(step.value_iterated_to()))
+        });
+        recorded
+            .take_while(move |(so_far, _)| all - so_far >= 10)
+            .map(move |(so_far, value)| (share(so_far, all), value))
+    }
+
     /// Adds all values of another.
     ///
     /// # Panics
@@ -83,13 +97,18 @@ impl Histogram {
     /// Reads what [`encode`](Self::encode) wrote.
     ///
     /// # Errors
-    /// With what is wrong with the text.
+    /// With what is wrong with the text. A log with other bounds than ours is wrong too: it would not merge.
     pub fn decode(text: &str) -> Result<Self, String> {
         let log = BASE64.decode(text).map_err(|e| e.to_string())?;
-        Deserializer::new()
+        let read: hdrhistogram::Histogram<u64> = Deserializer::new()
             .deserialize(&mut log.as_slice())
-            .map(Self)
-            .map_err(|e| e.to_string())
+            .map_err(|e| e.to_string())?;
+        let bounds = |it: &hdrhistogram::Histogram<u64>| (it.low(), it.high(), it.sigfig());
+        if bounds(&read) == bounds(&Self::default().0) {
+            Ok(Self(read))
+        } else {
+            Err("the histogram has other bounds than 100 ns to 60 s, three digits".to_owned())
+        }
     }
 }
 
@@ -99,6 +118,11 @@ impl Histogram {
 )]
 fn micros(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e3
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
 }
 
 #[cfg(test)]
@@ -125,6 +149,31 @@ mod tests {
         assert_eq!(read.len(), 5000);
         assert_eq!(read.percentile_us(0.5), original.percentile_us(0.5));
         assert!(Histogram::decode("not a histogram").is_err());
+    }
+
+    #[test]
+    fn a_log_of_other_bounds_is_refused_and_so_cannot_fail_to_merge() {
+        let mut wide = hdrhistogram::Histogram::<u64>::new_with_bounds(1, u64::MAX / 2, 2).unwrap();
+        wide.record(u64::MAX / 4).unwrap();
+        let refused = Histogram::decode(&Histogram(wide).encode()).unwrap_err();
+        assert!(refused.contains("other bounds"), "{refused}");
+    }
+
+    #[test]
+    fn the_distribution_rises_and_ends_where_ten_values_lie_above() {
+        let steps: Vec<(f64, f64)> = of(1000).distribution_us().collect();
+        assert!(
+            steps
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
+        );
+        let (share, value) = steps[steps.len() - 1];
+        assert!((share - 0.99).abs() < 1e-9, "{share}");
+        assert!((value - 990.0).abs() < 1.0, "{value}");
+        let (_, middle) = steps[steps.iter().position(|(share, _)| *share >= 0.5).unwrap()];
+        assert!((middle - 500.0).abs() < 1.0, "{middle}");
+        assert_eq!(of(10).distribution_us().count(), 0);
+        assert_eq!(Histogram::default().distribution_us().count(), 0);
     }
 
     #[test]
