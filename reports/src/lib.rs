@@ -3,6 +3,7 @@
 //! Everything that came from a cluster, names and error texts, is escaped for the form it goes into.
 
 mod beside;
+pub mod choose;
 pub mod figures;
 mod markdown;
 mod matrix;
