@@ -67,6 +67,8 @@ pub(crate) enum Command {
     },
     /// Render a result file again
     Report(Report),
+    /// Which method for a team: by its rights and needs, and by what a run saw
+    Choose(Choose),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -353,6 +355,24 @@ pub(crate) struct Report {
     /// The form
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Choose {
+    /// A run's folder, or its run.json [default: none; then only what methods declare counts]
+    pub(crate) run: Option<PathBuf>,
+    /// The team's answers [default: they are asked for on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) team: Option<PathBuf>,
+    /// Write the answers that were given on the terminal to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "team")]
+    pub(crate) save: Option<PathBuf>,
+    /// Print a file for `--team` with every field, its values and what they mean
+    #[arg(long, conflicts_with_all = ["run", "team", "save", "json"])]
+    pub(crate) template: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Report) -> anyhow::Result<()> {
 }
 
 /// The result file at `path`, or in that folder.
-fn read(path: &Path) -> anyhow::Result<Run> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Run> {
     let path = if path.is_dir() {
         path.join("run.json")
     } else {

@@ -98,6 +98,8 @@ pub enum Side {
     For,
     /// Against it.
     Against,
+    /// Against it, so that nothing else counts.
+    RulesOut,
     /// Neither: it is not known.
     Open,
 }
@@ -112,7 +114,8 @@ pub enum Evidence {
         id: String,
         /// How it came out; absent where it is not in the run.
         outcome: Option<Outcome>,
-        /// What of it counts here: why it cannot by design, why it was not tried, or the seconds without an answer.
+        /// What of it counts here: why it cannot by design, why it was not tried, what was seen instead, or the seconds without an
+        /// answer.
         detail: Option<String>,
     },
     /// A figure of the run.
@@ -136,6 +139,11 @@ pub enum Evidence {
         passed: usize,
         /// Of so many.
         of: usize,
+    },
+    /// What the team says.
+    Said {
+        /// A clause.
+        text: String,
     },
     /// Something that the method declares to need, or to carry.
     Declared {

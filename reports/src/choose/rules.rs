@@ -6,7 +6,7 @@
 use inroads_harness::access::Effort;
 use inroads_harness::expected::Outcome;
 use inroads_harness::method::Capability;
-use inroads_harness::run::{MethodInfo, ProbeResult, Run};
+use inroads_harness::run::{MethodInfo, ProbeResult, Run, Verdict};
 
 use super::advice::{Condition, Evidence, Fit, Reason, Side};
 use super::needs::{self, At, GATEWAY_RESTART, Need, OVERLAP, SILENCE};
@@ -105,12 +105,12 @@ impl Judge<'_> {
                 }
                 Standing::Lacks(why) => {
                     self.judged.blocks += 1;
-                    (Side::Against, why)
+                    (Side::RulesOut, why)
                 }
                 Standing::ByClient => continue,
             };
             let mut evidence = declared();
-            if right == Right::NoOverlap && side == Side::Against {
+            if right == Right::NoOverlap && side != Side::For {
                 evidence.push(self.probe(OVERLAP));
             }
             // Two needs can name one right.
@@ -149,7 +149,7 @@ impl Judge<'_> {
                 self.only_if(what, &[Burden::Addresses, Burden::Unknown])
             }
             (Effort::Rewritten, Some(takes)) if takes.contains(&Takes::AddressMap) => {
-                let what = format!("{client} is given the listeners' addresses");
+                let what = format!("{client} is given other addresses");
                 self.only_if(what, &[Burden::Addresses])
             }
             // The client that was run had to be given addresses; another one may do with the proxy.
@@ -160,8 +160,8 @@ impl Judge<'_> {
                 self.only_if(what, &[Burden::Setting, Burden::Measuring])
             }
             (Effort::Configured | Effort::Rewritten, Some(_)) => {
-                evidence.push(Evidence::NotMeasured {
-                    why: format!("it takes {}, which the driver does not", setting(effort)),
+                evidence.push(Evidence::Said {
+                    text: format!("the driver takes no {}", setting(effort)),
                 });
                 return self.ruled_out(&workload.name, evidence);
             }
@@ -190,7 +190,7 @@ impl Judge<'_> {
             (Together::Pass(effort), At::SettingUp(who)) if effort > Effort::Unmodified => {
                 let (what, burden) = match effort {
                     Effort::Configured => ("are set to the proxy", Burden::Setting),
-                    _ => ("are given the listeners' addresses", Burden::Addresses),
+                    _ => ("are given other addresses", Burden::Addresses),
                 };
                 self.only_if(format!("{who} {what}"), &[burden])
             }
@@ -250,7 +250,7 @@ impl Judge<'_> {
         let others = self.team.laptops.os.iter().filter(|os| **os != Os::Linux);
         let others: Vec<&str> = others.map(|os| os.title()).collect();
         for os in &others {
-            let why = "laptops here run Linux".to_owned();
+            let why = "the laptops of runs are Linux".to_owned();
             let mut evidence = vec![Evidence::NotMeasured { why }];
             let of_laptop = self
                 .method
@@ -259,7 +259,7 @@ impl Judge<'_> {
                 .find(|need| rights::named(need).contains(&Right::Root));
             if let Some(need) = of_laptop {
                 evidence.push(Evidence::Declared { text: need.clone() });
-                let what = format!("other software does on {os} what ran here on Linux");
+                let what = format!("other software does on {os} what Inroads does on Linux");
                 self.only_if(what, &[Burden::Once]);
             }
             self.say(Side::Open, os, evidence);
@@ -277,7 +277,7 @@ impl Judge<'_> {
 
     fn ruled_out(&mut self, about: &str, evidence: Vec<Evidence>) {
         self.judged.blocks += 1;
-        self.say(Side::Against, about, evidence);
+        self.say(Side::RulesOut, about, evidence);
     }
 
     /// Adds a condition, once; a reason with one is against the method.
@@ -330,7 +330,11 @@ impl Judge<'_> {
         Evidence::Probe {
             id: id.to_owned(),
             outcome: result.map(ProbeResult::outcome),
-            detail: result.and_then(|it| it.reason.clone()),
+            detail: result.and_then(|it| match it.verdict {
+                Verdict::Fail => Some(last_attempt(&it.seen).to_owned()),
+                _ if id == OVERLAP => Some(it.seen.clone()),
+                _ => it.reason.clone(),
+            }),
         }
     }
 
@@ -359,10 +363,19 @@ impl Judge<'_> {
 
 fn setting(effort: Effort) -> &'static str {
     match effort {
-        Effort::Unmodified => "nothing",
-        Effort::Configured => "a proxy",
+        Effort::Unmodified => "change",
+        Effort::Configured => "proxy",
         Effort::Rewritten => "other addresses",
     }
+}
+
+/// What a probe has seen in its last attempt, the one with the most effort.
+fn last_attempt(seen: &str) -> &str {
+    let efforts = [Effort::Rewritten, Effort::Configured, Effort::Unmodified];
+    let mut last = efforts
+        .iter()
+        .filter_map(|effort| seen.rsplit_once(&format!("{effort}: ")));
+    last.next().map_or(seen, |(_, last)| last)
 }
 
 /// The seconds without an answer that a probe of restarts has seen, of the attempt that it passed with: the last one.

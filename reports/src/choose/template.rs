@@ -310,8 +310,10 @@ mod tests {
 
     #[test]
     fn the_template_is_the_team_it_was_made_of() {
-        let mut other = Team::default();
-        other.name = "a \"b\"\n\\".to_owned();
+        let mut other = Team {
+            name: "a \"b\"\n\\".to_owned(),
+            ..Team::default()
+        };
         other.needs.tolerated_silence_s = Some(5);
         let none = Team {
             workloads: Vec::new(),

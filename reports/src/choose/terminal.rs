@@ -12,6 +12,14 @@ const WIDTH: usize = 100;
 /// How much of a detail of a probe is shown, in characters.
 const DETAIL: usize = 120;
 
+/// The sides, in the order in which they are shown, and the mark of each.
+const MARKS: [(Side, &str); 4] = [
+    (Side::RulesOut, "   ✘ "),
+    (Side::For, "   + "),
+    (Side::Against, "   - "),
+    (Side::Open, "   ? "),
+];
+
 /// Replaces what a terminal would take as an order, or what would turn a text around.
 pub(super) fn plain(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -46,11 +54,7 @@ pub fn terminal(advice: &Advice) -> String {
         for condition in &ranked.conditions {
             page.write("   if ", &condition.text);
         }
-        for (side, mark) in [
-            (Side::For, "   + "),
-            (Side::Against, "   - "),
-            (Side::Open, "   ? "),
-        ] {
+        for (side, mark) in MARKS {
             for reason in ranked.reasons.iter().filter(|it| it.side == side) {
                 page.write(mark, &sentence(reason));
             }
@@ -130,7 +134,7 @@ fn basis(advice: &Advice) -> String {
             run.cluster.kubernetes,
             run.cpu,
             run.cores,
-            run.named.started_at.strftime("%Y-%m-%d %H:%M UTC"),
+            run.named.started_at.strftime("%Y-%m-%d"),
         ),
         None => "by what methods declare: nothing was measured. `inroads bench all` measures it; name its run \
                  behind `inroads choose`"
@@ -265,6 +269,7 @@ fn clause(evidence: &Evidence) -> String {
         Evidence::Unmodified { passed, of } => {
             format!("{passed} of {of} required probes pass unmodified")
         }
+        Evidence::Said { text } => text.clone(),
         Evidence::Declared { text } => format!("it declares `{text}`"),
         Evidence::NotMeasured { why } => format!("not measured: {why}"),
     }

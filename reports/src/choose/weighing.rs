@@ -122,14 +122,7 @@ fn part(
 ) -> Option<Part> {
     let one = |metric: &str| {
         let line = summary(run, method, scenario, metric)?;
-        if as_ratio {
-            Some((
-                line.ratio_to_direct?,
-                line.ratio_ci_low.zip(line.ratio_ci_high),
-            ))
-        } else {
-            Some((line.median, line.ci_low.zip(line.ci_high)))
-        }
+        value(line, as_ratio)
     };
     match matters {
         Matters::Effort => None,
@@ -140,6 +133,15 @@ fn part(
             let ends = sum.1.zip(more.1).map(|(a, b)| (a.0 + b.0, a.1 + b.1));
             (sum.0 + more.0, ends)
         }),
+    }
+}
+
+fn value(line: &Summary, as_ratio: bool) -> Option<Part> {
+    if as_ratio {
+        let interval = line.ratio_ci_low.zip(line.ratio_ci_high);
+        Some((line.ratio_to_direct?, interval))
+    } else {
+        Some((line.median, line.ci_low.zip(line.ci_high)))
     }
 }
 
@@ -220,19 +222,25 @@ fn reason(
     own: Option<&Summary>,
     all: &[&MethodInfo],
 ) -> Reason {
-    let weighed = |line: &Summary| Weighed {
-        value: line.median,
-        interval: line.ci_low.zip(line.ci_high),
-        larger_is_better: line.unit.larger_is_better(),
-        text: String::new(),
-    };
     let others = all
         .iter()
         .filter_map(|it| summary(run, &it.id, scenario, metric));
+    let lines: Vec<&Summary> = others.collect();
+    // Ratios to the control of the same block say more than medians; of parts of a cost there are none.
+    let ratios = lines.iter().all(|it| it.ratio_to_direct.is_some());
+    let weighed = |line: &Summary| {
+        let (value, interval) = value(line, ratios).unwrap_or((line.median, None));
+        Weighed {
+            value,
+            interval,
+            larger_is_better: line.unit.larger_is_better(),
+            text: String::new(),
+        }
+    };
     let better = own.and_then(|own| {
         let own = weighed(own);
-        let better = others.filter(|it| weighed(it).beats(&own));
-        better.reduce(|best, it| {
+        let beating = lines.iter().filter(|it| weighed(it).beats(&own));
+        beating.reduce(|best, it| {
             if weighed(it).is_better(&weighed(best)) {
                 it
             } else {
