@@ -9,6 +9,7 @@ mod questions;
 mod ranking;
 mod rights;
 mod rules;
+mod seen;
 mod team;
 mod template;
 mod terminal;

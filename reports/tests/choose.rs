@@ -21,14 +21,14 @@ const ANSWERS: &str =
 /// The documented teams, by their files' names.
 fn teams() -> BTreeMap<String, Team> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/teams");
-    let files = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|it| it.unwrap().path());
+    let entries = std::fs::read_dir(folder).expect("the folder of teams");
+    let files = entries.map(|it| it.expect("an entry").path());
     let files = files.filter(|it| it.extension().is_some_and(|it| it == "toml"));
     files
         .map(|file| {
-            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-            let text = std::fs::read_to_string(&file).unwrap();
+            let name = file.with_extension("");
+            let name = name.file_name().expect("a name").display().to_string();
+            let text = std::fs::read_to_string(&file).expect("a team");
             let team = Team::read(&text, &name).unwrap_or_else(|error| panic!("{error}"));
             assert!(text.starts_with("# "), "{name} does not tell its story");
             (name, team)
@@ -37,7 +37,7 @@ fn teams() -> BTreeMap<String, Team> {
 }
 
 fn team(toml: &str) -> Team {
-    Team::read(toml, "team.toml").unwrap()
+    Team::read(toml, "team.toml").expect("a team")
 }
 
 fn of<'a>(advice: &'a Advice, method: &str) -> &'a Ranked {
@@ -56,7 +56,7 @@ fn probe_mut<'a>(run: &'a mut Run, id: &str, method: &str) -> &'a mut ProbeResul
     let mut probes = run.probes.iter_mut();
     probes
         .find(|it| it.id == id && it.method.as_str() == method)
-        .unwrap()
+        .expect("a probe of the run")
 }
 
 #[test]

@@ -4,15 +4,14 @@
 //! probe was not asked, what the method declares; a probe that was not asked is never a pass.
 
 use inroads_harness::access::Effort;
-use inroads_harness::expected::Outcome;
 use inroads_harness::method::Capability;
-use inroads_harness::run::{MethodInfo, ProbeResult, Run, Verdict};
+use inroads_harness::run::{MethodInfo, Run};
 
 use super::advice::{Condition, Evidence, Fit, Reason, Side};
 use super::needs::{self, At, GATEWAY_RESTART, Need, OVERLAP, SILENCE};
 use super::rights::{self, Burden, Right, Standing};
+use super::seen::{Seen, Together};
 use super::team::{Os, Takes, Team, Workload};
-use crate::matrix::find;
 
 /// What is found of a method.
 pub(super) struct Judged {
@@ -42,7 +41,10 @@ pub(super) fn judge(method: &MethodInfo, team: &Team, run: Option<&Run>) -> Judg
     let mut judge = Judge {
         method,
         team,
-        run,
+        seen: Seen {
+            run,
+            method: &method.id,
+        },
         rights: rights.collect(),
         judged: Judged {
             conditions: Vec::new(),
@@ -67,20 +69,9 @@ pub(super) fn judge(method: &MethodInfo, team: &Team, run: Option<&Run>) -> Judg
 struct Judge<'a> {
     method: &'a MethodInfo,
     team: &'a Team,
-    run: Option<&'a Run>,
+    seen: Seen<'a>,
     rights: Vec<Right>,
     judged: Judged,
-}
-
-/// What several probes come to together.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Together {
-    /// All pass, with this effort at most.
-    Pass(Effort),
-    /// One at least was not asked, and the others pass.
-    Unmeasured,
-    /// One at least is wrong, or cannot be.
-    Bad,
 }
 
 impl Judge<'_> {
@@ -111,7 +102,7 @@ impl Judge<'_> {
             };
             let mut evidence = declared();
             if right == Right::NoOverlap && side != Side::For {
-                evidence.push(self.probe(OVERLAP));
+                evidence.push(self.seen.probe(OVERLAP));
             }
             // Two needs can name one right.
             let said = |it: &&mut Reason| it.side == side && it.about == about;
@@ -126,8 +117,8 @@ impl Judge<'_> {
     fn workload(&mut self, workload: &Workload) {
         let known = needs::reached(&workload.name);
         let ids = known.map_or(needs::OTHER_WORKLOAD, |it| it.probes);
-        let mut evidence = self.probes(ids);
-        let together = self.together(ids);
+        let mut evidence = self.seen.probes(ids);
+        let together = self.seen.together(ids);
         let effort = match together {
             Together::Pass(effort) => effort,
             Together::Unmeasured => self.declared_effort(&mut evidence),
@@ -181,8 +172,8 @@ impl Judge<'_> {
 
     /// Whether a need that is no workload's is met.
     fn need(&mut self, need: &Need) {
-        let evidence = self.probes(need.probes);
-        let side = match (self.together(need.probes), need.at) {
+        let evidence = self.seen.probes(need.probes);
+        let side = match (self.seen.together(need.probes), need.at) {
             (Together::Bad, _) => return self.ruled_out(need.what, evidence),
             (Together::Pass(effort), At::Unmodified) if effort > Effort::Unmodified => {
                 return self.ruled_out(need.what, evidence);
@@ -215,33 +206,30 @@ impl Judge<'_> {
         };
         for (id, after) in SILENCE {
             let about = format!("at most {tolerated} s without an answer after {after}");
-            let result = self.result(id);
-            let outcome = result.map(ProbeResult::outcome);
-            let seconds = result.and_then(silent_seconds);
-            let detail = seconds.map(|it| format!("{it:.1} s without an answer"));
-            let detail = detail.or(result.and_then(|it| it.reason.clone()));
-            let evidence = vec![Evidence::Probe {
-                id: (*id).to_owned(),
-                outcome,
-                detail,
-            }];
-            let own_part = self.rights.contains(&Right::NodePort);
-            let side = match (outcome, seconds) {
-                (Some(Outcome::Fail | Outcome::Unsupported), _) => {
-                    return self.ruled_out(&about, evidence);
-                }
-                (Some(Outcome::NotRun) | None, _) if *id == GATEWAY_RESTART && !own_part => {
-                    // It has nothing of its own that could restart.
-                    Side::Open
-                }
-                (Some(Outcome::NotRun) | None, _) | (_, None) => self.unmeasured(&[id]),
-                (Some(_), Some(seconds)) if seconds > f64::from(tolerated) => {
-                    self.ruled_out(&about, evidence);
-                    continue;
-                }
-                (Some(_), Some(_)) => Side::For,
+            let seconds = self.seen.silent_seconds(id);
+            let evidence = match (self.seen.probe(id), seconds) {
+                (Evidence::Probe { id, outcome, .. }, Some(seconds)) => Evidence::Probe {
+                    id,
+                    outcome,
+                    detail: Some(format!("{seconds:.1} s without an answer")),
+                },
+                (evidence, _) => evidence,
             };
-            self.say(side, &about, evidence);
+            let own_part = self.rights.contains(&Right::NodePort);
+            let side = match (self.seen.together(&[id]), seconds) {
+                (Together::Bad, _) => Side::RulesOut,
+                (Together::Pass(_), Some(seconds)) if seconds > f64::from(tolerated) => {
+                    Side::RulesOut
+                }
+                (Together::Pass(_), Some(_)) => Side::For,
+                // What is not reached at a node port has no pods of its own that could restart.
+                (Together::Unmeasured, _) if *id == GATEWAY_RESTART && !own_part => Side::Open,
+                (Together::Pass(_) | Together::Unmeasured, _) => self.unmeasured(&[id]),
+            };
+            match side {
+                Side::RulesOut => self.ruled_out(&about, vec![evidence]),
+                side => self.say(side, &about, vec![evidence]),
+            }
         }
     }
 
@@ -292,50 +280,17 @@ impl Judge<'_> {
 
     /// Of probes that were not asked: they have to be.
     fn unmeasured(&mut self, ids: &[&str]) -> Side {
-        let asked = |id: &&&str| !matches!(self.outcome(id), None | Some(Outcome::NotRun));
-        let missing: Vec<&str> = ids.iter().filter(|id| !asked(id)).copied().collect();
+        let is_missing = |id: &&&str| self.seen.together(&[id]) == Together::Unmeasured;
+        let missing: Vec<&str> = ids.iter().filter(is_missing).copied().collect();
         // What was asked and does not say what it should is as good as not asked.
         let missing = if missing.is_empty() { ids } else { &missing };
-        let verb = if missing.len() == 1 { "passes" } else { "pass" };
-        let text = format!("{} {verb}, not measured so far", missing.join(", "));
+        let verb = if missing.len() == 1 { "comes" } else { "come" };
+        let text = format!(
+            "{} {verb} out well: not measured so far",
+            missing.join(", ")
+        );
         self.only_if(text, &[Burden::Measuring]);
         Side::Open
-    }
-
-    fn result(&self, id: &str) -> Option<&ProbeResult> {
-        self.run.and_then(|run| find(run, id, &self.method.id))
-    }
-
-    fn outcome(&self, id: &str) -> Option<Outcome> {
-        self.result(id).map(ProbeResult::outcome)
-    }
-
-    fn together(&self, ids: &[&str]) -> Together {
-        let each = ids.iter().map(|id| match self.outcome(id) {
-            Some(Outcome::Unmodified) => Together::Pass(Effort::Unmodified),
-            Some(Outcome::Configured) => Together::Pass(Effort::Configured),
-            Some(Outcome::Rewritten) => Together::Pass(Effort::Rewritten),
-            Some(Outcome::Fail | Outcome::Unsupported) => Together::Bad,
-            Some(Outcome::NotRun) | None => Together::Unmeasured,
-        });
-        each.max().unwrap_or(Together::Unmeasured)
-    }
-
-    fn probes(&self, ids: &[&str]) -> Vec<Evidence> {
-        ids.iter().map(|id| self.probe(id)).collect()
-    }
-
-    fn probe(&self, id: &str) -> Evidence {
-        let result = self.result(id);
-        Evidence::Probe {
-            id: id.to_owned(),
-            outcome: result.map(ProbeResult::outcome),
-            detail: result.and_then(|it| match it.verdict {
-                Verdict::Fail => Some(last_attempt(&it.seen).to_owned()),
-                _ if id == OVERLAP => Some(it.seen.clone()),
-                _ => it.reason.clone(),
-            }),
-        }
     }
 
     fn carries(&self, capability: Capability) -> bool {
@@ -367,21 +322,4 @@ fn setting(effort: Effort) -> &'static str {
         Effort::Configured => "proxy",
         Effort::Rewritten => "other addresses",
     }
-}
-
-/// What a probe has seen in its last attempt, the one with the most effort.
-fn last_attempt(seen: &str) -> &str {
-    let efforts = [Effort::Rewritten, Effort::Configured, Effort::Unmodified];
-    let mut last = efforts
-        .iter()
-        .filter_map(|effort| seen.rsplit_once(&format!("{effort}: ")));
-    last.next().map_or(seen, |(_, last)| last)
-}
-
-/// The seconds without an answer that a probe of restarts has seen, of the attempt that it passed with: the last one.
-/// They stand in its evidence only, as the probe writes it.
-fn silent_seconds(probe: &ProbeResult) -> Option<f64> {
-    let (before, _) = probe.seen.rsplit_once(" s without an answer")?;
-    let seconds: f64 = before.rsplit(' ').next()?.parse().ok()?;
-    seconds.is_finite().then_some(seconds)
 }

@@ -183,13 +183,13 @@ pub(super) const FIELDS: &[Field] = &[
     field(
         "needs",
         "confidential",
-        "Must nobody on the LAN be able to read what goes through? No, where all of it is TLS",
+        "Must others on the LAN be kept from reading what goes through? Not where all of it is TLS",
         Form::YesNo,
     ),
     field(
         "needs",
         "authenticated",
-        "Must nobody on the LAN get in without a credential?",
+        "Must others on the LAN be kept from getting in?",
         Form::YesNo,
     ),
     field(
