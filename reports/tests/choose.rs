@@ -240,6 +240,8 @@ fn a_need_that_no_rule_knows_is_shown_and_one_that_is_new_rules_out() {
         Source::Run(&run),
     );
     let reasons = &of(&advice, "route").reasons;
+    let conditions = &of(&advice, "route").conditions;
+    assert!(conditions.iter().any(|it| it.text.contains("pigeon")));
     assert!(
         reasons
             .iter()

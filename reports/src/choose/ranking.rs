@@ -20,10 +20,10 @@ pub(super) struct Candidate<'a> {
 
 impl Candidate<'_> {
     /// What is compared first: its fit, then what it takes, or by how much it is ruled out.
-    fn grade(&self) -> (Fit, u32) {
+    fn grade(&self) -> (Fit, usize, u32) {
         match self.judged.fit() {
-            Fit::RuledOut => (Fit::RuledOut, self.judged.blocks),
-            fit => (fit, self.judged.weight()),
+            Fit::RuledOut => (Fit::RuledOut, self.judged.blocks(), 0),
+            fit => (fit, 0, self.judged.weight()),
         }
     }
 }

@@ -17,13 +17,17 @@ use super::team::{Os, Takes, Team, Workload};
 pub(super) struct Judged {
     pub(super) conditions: Vec<Condition>,
     pub(super) reasons: Vec<Reason>,
-    /// How many rules rule it out.
-    pub(super) blocks: u32,
 }
 
 impl Judged {
+    /// How many reasons rule it out.
+    pub(super) fn blocks(&self) -> usize {
+        let reasons = self.reasons.iter();
+        reasons.filter(|it| it.side == Side::RulesOut).count()
+    }
+
     pub(super) fn fit(&self) -> Fit {
-        match (self.blocks, self.conditions.is_empty()) {
+        match (self.blocks(), self.conditions.is_empty()) {
             (0, true) => Fit::Fits,
             (0, false) => Fit::FitsIf,
             _ => Fit::RuledOut,
@@ -49,7 +53,6 @@ pub(super) fn judge(method: &MethodInfo, team: &Team, run: Option<&Run>) -> Judg
         judged: Judged {
             conditions: Vec::new(),
             reasons: Vec::new(),
-            blocks: 0,
         },
     };
     for workload in &team.workloads {
@@ -84,8 +87,8 @@ impl Judge<'_> {
         };
         let named = rights::named(need);
         if named.is_empty() {
-            let evidence = declared();
-            self.say(Side::Open, "a need that no rule knows", evidence);
+            self.only_if(format!("this is met: {need}"), &[Burden::Unknown]);
+            self.say(Side::Open, "a need that no rule knows", declared());
         }
         for right in named {
             let (side, about) = match rights::standing(right, self.team) {
@@ -94,10 +97,7 @@ impl Judge<'_> {
                     self.only_if(what.to_owned(), &[burden]);
                     (Side::Against, what)
                 }
-                Standing::Lacks(why) => {
-                    self.judged.blocks += 1;
-                    (Side::RulesOut, why)
-                }
+                Standing::Lacks(why) => (Side::RulesOut, why),
                 Standing::ByClient => continue,
             };
             let mut evidence = declared();
@@ -163,8 +163,10 @@ impl Judge<'_> {
             side
         };
         if known.is_none() {
+            let what = format!("{client} needs no more than addresses");
+            self.only_if(what, &[Burden::Measuring]);
             evidence.push(Evidence::NotMeasured {
-                why: "no scenario stands for it, only its addresses were asked".to_owned(),
+                why: "no scenario stands for it, so addresses are all that is asked for".to_owned(),
             });
         }
         self.say(side, &workload.name, evidence);
@@ -172,10 +174,12 @@ impl Judge<'_> {
 
     /// Whether a need that is no workload's is met.
     fn need(&mut self, need: &Need) {
-        let evidence = self.seen.probes(need.probes);
+        let mut evidence = self.seen.probes(need.probes);
         let side = match (self.seen.together(need.probes), need.at) {
             (Together::Bad, _) => return self.ruled_out(need.what, evidence),
             (Together::Pass(effort), At::Unmodified) if effort > Effort::Unmodified => {
+                let text = "with nothing set".to_owned();
+                evidence.push(Evidence::Said { text });
                 return self.ruled_out(need.what, evidence);
             }
             (Together::Pass(effort), At::SettingUp(who)) if effort > Effort::Unmodified => {
@@ -190,7 +194,7 @@ impl Judge<'_> {
                 Some(capability) if !self.carries(capability) => {
                     let carried = self.method.exposes.join(", ");
                     let text = format!("carries {carried}, not {capability}");
-                    let evidence = [evidence, vec![Evidence::Declared { text }]].concat();
+                    evidence.push(Evidence::Declared { text });
                     return self.ruled_out(need.what, evidence);
                 }
                 _ => self.unmeasured(need.probes),
@@ -264,7 +268,6 @@ impl Judge<'_> {
     }
 
     fn ruled_out(&mut self, about: &str, evidence: Vec<Evidence>) {
-        self.judged.blocks += 1;
         self.say(Side::RulesOut, about, evidence);
     }
 
