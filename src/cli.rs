@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Gate(Gate),
     /// How good the gate is on this machine: how often it is wrong with nothing changed, and what it finds
     Selftest(Selftest),
+    /// Which method for a team: by its rights and needs, and by what a run saw
+    Choose(Choose),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -509,6 +511,24 @@ pub(crate) struct Report {
     /// Write it to a file instead of printing it
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Choose {
+    /// A run's folder, or its run.json [default: none; then only what methods declare counts]
+    pub(crate) run: Option<PathBuf>,
+    /// The team's answers [default: they are asked for on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) team: Option<PathBuf>,
+    /// Write the answers that were given on the terminal to this file
+    #[arg(long, value_name = "FILE", conflicts_with = "team")]
+    pub(crate) save: Option<PathBuf>,
+    /// Print a file for `--team` with every field, its values and what they mean
+    #[arg(long, conflicts_with_all = ["run", "team", "save", "json"])]
+    pub(crate) template: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub(crate) mod bench;
+pub(crate) mod choose;
 pub(crate) mod clean;
 pub(crate) mod cluster;
 pub(crate) mod doctor;

@@ -62,6 +62,7 @@ async fn run(cli: Cli) -> Exit {
         Command::Clean(arguments) => commands::clean::run(&arguments).await,
         Command::Rbac(arguments) => commands::rbac(&arguments),
         Command::Image { name } => commands::image(&name).await,
+        Command::Choose(arguments) => return commands::choose::run(arguments).await,
         Command::Report(arguments) => commands::report::run(&arguments),
         Command::Completions { shell } => commands::completions(shell),
         Command::Schema => commands::schema(),

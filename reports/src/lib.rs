@@ -5,6 +5,7 @@
 mod bencher;
 mod benchmark_action;
 mod beside;
+pub mod choose;
 mod comparison;
 mod csv;
 mod escape;

@@ -128,16 +128,16 @@ fn worsening(before: &[f64], after: &[f64], rules: &Rules) -> Option<Worsening> 
 /// Corrects for how many are asked: a false alarm in any blocking cell is one of the whole; of advisory cells few of
 /// those that are named should be wrong.
 fn correct(changes: &mut [Change]) {
-    let families: [(Weight, fn(&[f64]) -> Vec<f64>); 2] = [
-        (Weight::Blocking, holm),
-        (Weight::Advisory, benjamini_hochberg),
-    ];
-    for (weight, correction) in families {
+    for weight in [Weight::Blocking, Weight::Advisory] {
         let family = changes.iter_mut().filter(|change| change.weight == weight);
         let mut family: Vec<&mut Worsening> =
             family.filter_map(|it| it.worsening.as_mut()).collect();
         let ps: Vec<f64> = family.iter().map(|worsening| worsening.p).collect();
-        for (worsening, adjusted) in family.iter_mut().zip(correction(&ps)) {
+        let corrected = match weight {
+            Weight::Blocking => holm(&ps),
+            Weight::Advisory => benjamini_hochberg(&ps),
+        };
+        for (worsening, adjusted) in family.iter_mut().zip(corrected) {
             worsening.adjusted = adjusted;
         }
     }
