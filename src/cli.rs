@@ -204,6 +204,9 @@ pub(crate) struct Selftest {
     /// Measure nothing: simulate from these runs, folders or run.json, with nothing changed between them
     #[arg(long, value_name = "RUN", num_args = 2.., conflicts_with_all = ["runs", "profile"])]
     pub(crate) from: Vec<PathBuf>,
+    /// Floors and levels [default: as `inroads list --rules` prints them]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
     /// Nights to simulate from their blocks
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) nights: u32,

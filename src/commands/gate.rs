@@ -86,17 +86,7 @@ impl Judge {
         let text = |file: &PathBuf| {
             std::fs::read_to_string(file).with_context(|| format!("reading `{}`", file.display()))
         };
-        let rules = match &choice.rules {
-            None => Ok(Rules::default()),
-            Some(file) => text(file).and_then(|text| {
-                Rules::read(&text).with_context(|| {
-                    format!(
-                        "reading `{}`\n(hint: `inroads list --rules` prints one)",
-                        file.display()
-                    )
-                })
-            }),
-        };
+        let rules = rules(choice.rules.as_deref());
         let accepted = match &choice.acknowledged {
             None => Ok(Acknowledgements::default()),
             Some(file) => text(file).and_then(|text| {
@@ -110,7 +100,7 @@ impl Judge {
         };
         Ok(Self {
             baseline: report::read(baseline).map_err(Exit::usage)?,
-            rules: rules.map_err(Exit::usage)?,
+            rules: rules?,
             accepted: accepted.map_err(Exit::usage)?,
             confirm: choice.confirm,
             inconclusive: choice.inconclusive,
@@ -210,6 +200,19 @@ impl Judge {
             Decision::Inconclusive => Exit::Inconclusive,
         }
     }
+}
+
+/// The rules of a file, or the built-in ones.
+pub(super) fn rules(file: Option<&Path>) -> Result<Rules, Exit> {
+    let Some(file) = file else {
+        return Ok(Rules::default());
+    };
+    let read = std::fs::read_to_string(file)
+        .map_err(anyhow::Error::new)
+        .and_then(|text| Ok(Rules::read(&text)?));
+    let hint = "(hint: `inroads list --rules` prints one)";
+    read.with_context(|| format!("reading `{}`\n{hint}", file.display()))
+        .map_err(Exit::usage)
 }
 
 /// A plan that measures the suspects again: alone with the control, the methods of each block the other way round.

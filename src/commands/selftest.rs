@@ -47,7 +47,7 @@ pub(crate) async fn run(arguments: Selftest) -> Exit {
 }
 
 async fn try_run(arguments: &Selftest) -> Result<Exit, Exit> {
-    let rules = Rules::default();
+    let rules = super::gate::rules(arguments.rules.as_deref())?;
     let method: MethodId = arguments.method.parse().map_err(Exit::usage)?;
     let (runs, injected) = if arguments.from.is_empty() {
         measure(arguments, &method, &rules).await?
@@ -96,6 +96,8 @@ async fn try_run(arguments: &Selftest) -> Result<Exit, Exit> {
         profile: first.run.profile.clone(),
         seed,
         cells: nights.cells(),
+        spread: nights.spread(),
+        allowed: rules.spread,
         pairs: pairs(&runs, &rules),
         quiet: nights.judged(arguments.nights, None, seed),
         injected,
@@ -264,6 +266,10 @@ struct Findings {
     profile: String,
     seed: u64,
     cells: usize,
+    /// By how much a run as a whole moves, beyond what its blocks show.
+    spread: f64,
+    /// What the rules allow for.
+    allowed: f64,
     pairs: Pairs,
     quiet: Alarms,
     injected: Vec<Injected>,
@@ -341,6 +347,18 @@ impl Findings {
             text,
             "  of {nights} simulated nights, an alarm in  {first}; with --confirm  {confirmed}"
         )?;
+        let (spread, allowed) = (self.spread * 100.0, self.allowed * 100.0);
+        writeln!(
+            text,
+            "  a run as a whole moves by                  {spread:.1}%; the rules allow for {allowed:.1}%"
+        )?;
+        if self.spread > self.allowed {
+            writeln!(
+                text,
+                "    (hint: a file for `--rules` with `spread = {:.3}` allows for it)",
+                self.spread
+            )?;
+        }
         if let Some(known) = self.injected.first() {
             let latency = figure(known.latency_us, inroads_harness::run::Unit::Microseconds);
             writeln!(

@@ -17,7 +17,7 @@ struct Blocks {
 }
 
 /// A method, a scenario and a metric.
-type Key<'a> = (&'a MethodId, &'a str, &'a str);
+pub(super) type Key<'a> = (&'a MethodId, &'a str, &'a str);
 
 /// Every cell that one of the runs has, in the order of the candidate's and then the baseline's.
 pub(super) fn changes(baseline: &Run, candidate: &Run, rules: &Rules) -> Vec<Change> {
@@ -112,8 +112,24 @@ fn logarithms(blocks: &Blocks, paired: bool, unit: Unit) -> Vec<f64> {
     values.iter().map(|value| sign * value.ln()).collect()
 }
 
+/// The logarithms of each blocking cell's blocks in a run, where `direct` was run too.
+pub(super) fn blocking<'a>(run: &'a Run, rules: &Rules) -> BTreeMap<Key<'a>, Vec<f64>> {
+    let unit = |key: Key<'_>| {
+        let of_key = |m: &&Measurement| self::key(m) == key;
+        run.measurements.iter().find(of_key).map(|m| m.unit)
+    };
+    let gates = |(method, scenario, metric): Key<'_>| {
+        rules.weight(method.as_str(), scenario, metric) == Weight::Blocking
+    };
+    let blocking = cells(run).into_iter();
+    blocking
+        .filter(|(key, blocks)| gates(*key) && !blocks.ratios.is_empty())
+        .filter_map(|(key, blocks)| Some((key, logarithms(&blocks, true, unit(key)?))))
+        .collect()
+}
+
 fn worsening(before: &[f64], after: &[f64], rules: &Rules) -> Option<Worsening> {
-    let shift = Shift::between(before, after)?;
+    let shift = Shift::between(before, after)?.allowing(rules.spread);
     let (low, high) = shift.interval();
     Some(Worsening {
         estimate: hodges_lehmann(before, after)?.exp(),

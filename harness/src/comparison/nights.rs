@@ -10,7 +10,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 
-use super::{Acknowledgements, Comparison, Decision, Found, Rules};
+use super::{Acknowledgements, Comparison, Decision, Found, Rules, blocks};
 use crate::ids::MethodId;
 use crate::run::{Measurement, Run};
 
@@ -54,6 +54,34 @@ impl<'a> Nights<'a> {
     pub fn cells(&self) -> usize {
         let whole = self.judge(&self.runs[0], &self.runs[1]);
         whole.blocking().count()
+    }
+
+    /// By how much a run as a whole moves, beyond what its blocks show: a standard deviation of the logarithms, pooled
+    /// over the blocking cells. The between-groups component of a one-way analysis of variance with random effects
+    /// (S. R. Searle et al., "Variance Components", 1992, §3.6), where what is below zero counts as zero in each cell.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        let runs: Vec<_> = self
+            .runs
+            .iter()
+            .map(|run| blocks::blocking(run, self.rules))
+            .collect();
+        let of_cell = |key: &blocks::Key<'_>| -> Option<f64> {
+            let in_runs: Vec<(f64, f64)> = runs
+                .iter()
+                .filter_map(|run| mean_and_variance(run.get(key)?))
+                .collect();
+            let means: Vec<f64> = in_runs.iter().map(|(mean, _)| *mean).collect();
+            let within: f64 = in_runs.iter().map(|(_, variance)| variance).sum();
+            let (_, of_mean) = mean_and_variance(&means)?;
+            let n = count(means.len());
+            Some((of_mean * n - within / n).max(0.0))
+        };
+        let found: Vec<f64> = runs[0].keys().filter_map(of_cell).collect();
+        if found.is_empty() {
+            return 0.0;
+        }
+        (found.iter().sum::<f64>() / count(found.len())).sqrt()
     }
 
     /// Has the gate judge `nights`, in which `worse` is worse by its factor in all its figures; an alarm counts where
@@ -138,6 +166,18 @@ impl<'a> Nights<'a> {
         };
         [baseline, candidate, again]
     }
+}
+
+/// The mean and the variance of the mean, of two values or more.
+fn mean_and_variance(values: &[f64]) -> Option<(f64, f64)> {
+    let n = count(values.len());
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() >= 2).then(|| (mean, squares / (n - 1.0) / n))
+}
+
+fn count(n: usize) -> f64 {
+    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }
 
 /// The run with as many blocks, each drawn from its own with replacement.

@@ -17,6 +17,8 @@ pub struct Rules {
     pub level: f64,
     /// The share below which a change is no regression.
     pub relative: f64,
+    /// The standard deviation of a run as a whole, as a share, beyond what its blocks show.
+    pub spread: f64,
     /// The share that must be ruled out for a blocking cell to be clear.
     pub unclear: f64,
     absolute: BTreeMap<String, f64>,
@@ -47,6 +49,7 @@ impl Default for Rules {
         Self {
             level: file.level.unwrap_or_default(),
             relative: file.relative.unwrap_or_default(),
+            spread: file.spread.unwrap_or_default(),
             unclear: file.unclear.unwrap_or_default(),
             absolute: file.absolute,
             blocking: file.blocking,
@@ -64,6 +67,7 @@ impl Rules {
         let mut rules = Self::default();
         rules.level = file.level.unwrap_or(rules.level);
         rules.relative = file.relative.unwrap_or(rules.relative);
+        rules.spread = file.spread.unwrap_or(rules.spread);
         rules.unclear = file.unclear.unwrap_or(rules.unclear);
         rules.absolute.extend(file.absolute);
         // Whoever names cells means these.
@@ -81,6 +85,7 @@ impl Rules {
         let Self {
             level,
             relative,
+            spread,
             unclear,
             absolute,
             ..
@@ -96,6 +101,12 @@ impl Rules {
             *relative,
             *relative >= 0.0 && *relative < 10.0,
             "a share, such as 0.05",
+        )?;
+        range(
+            "spread",
+            *spread,
+            *spread >= 0.0 && *spread < 1.0,
+            "a share, such as 0.03",
         )?;
         range(
             "unclear",
@@ -150,6 +161,7 @@ impl Rules {
 struct RulesFile {
     level: Option<f64>,
     relative: Option<f64>,
+    spread: Option<f64>,
     unclear: Option<f64>,
     #[serde(default)]
     absolute: BTreeMap<String, f64>,

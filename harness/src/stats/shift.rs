@@ -5,6 +5,9 @@ use super::{mean, median, t_above, t_quantile};
 /// The power that a smallest detectable shift is stated for.
 const POWER: f64 = 0.8;
 
+/// Degrees of freedom beyond which Student's t is the normal distribution to six digits.
+const MOST_FREEDOM: f64 = 1e6;
+
 /// The difference between two independent samples of blocks, by Welch's t-test: their variances need not be equal.
 ///
 /// B. L. Welch, "The Generalization of Student's Problem when Several Different Population Variances are Involved",
@@ -41,6 +44,27 @@ impl Shift {
             error,
             freedom,
         })
+    }
+
+    /// The same where each sample has also moved as a whole, by a chance that its own values do not show, with this
+    /// standard deviation: two such moves stand between them.
+    #[must_use]
+    pub fn allowing(self, spread: f64) -> Self {
+        let (own, whole) = (
+            self.error.powi(2),
+            self.error.powi(2) + 2.0 * spread.powi(2),
+        );
+        // Satterthwaite's: what is known beforehand has no degrees of freedom to lose.
+        let freedom = if own > 0.0 {
+            self.freedom * (whole / own).powi(2)
+        } else {
+            self.freedom
+        };
+        Self {
+            error: whole.sqrt(),
+            freedom: freedom.min(MOST_FREEDOM),
+            ..self
+        }
     }
 
     /// The interval that holds the true difference in 95 of 100 cases.
@@ -131,6 +155,23 @@ mod tests {
         let exact = Shift::between(&[1.0; 3], &[2.0; 3]).unwrap();
         assert_eq!((exact.p_above(), exact.p_below()), (0.0, 1.0));
         assert_eq!(Shift::between(&[1.0; 3], &[1.0; 3]).unwrap().p_above(), 1.0);
+    }
+
+    #[test]
+    fn what_whole_samples_move_by_widens_the_interval_and_hides_what_is_smaller() {
+        let (a, b) = ([0.0, 0.01, -0.01, 0.0, 0.01], [0.1, 0.11, 0.09, 0.1, 0.11]);
+        let sure = Shift::between(&a, &b).unwrap();
+        assert!(sure.p_above() < 1e-6);
+        assert_eq!(sure.allowing(0.0), sure);
+        let unsure = sure.allowing(0.1);
+        assert!((unsure.difference - sure.difference).abs() < 1e-12);
+        // 0.1 of a standard error of about 0.1 * sqrt(2): a normal tail of 24%.
+        assert!(
+            (unsure.p_above() - 0.24).abs() < 0.005,
+            "{}",
+            unsure.p_above()
+        );
+        assert!(unsure.detectable(0.05) > sure.detectable(0.05));
     }
 
     #[test]
