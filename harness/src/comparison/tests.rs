@@ -146,10 +146,7 @@ fn a_rate_that_falls_is_worse_and_one_that_rises_better() {
 
 #[test]
 fn a_change_below_the_floors_is_no_regression_however_sure() {
-    let rules = Rules {
-        spread: 0.0,
-        ..Rules::default()
-    };
+    let rules = Rules::read("spread = 0").unwrap();
     let slower = latency(&DIRECT, &times(&ROUTE, 1.045));
     let sure = Comparison::between(
         (&latency(&DIRECT, &ROUTE), &slower),

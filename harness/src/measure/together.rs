@@ -35,15 +35,11 @@ fn join(parts: Vec<Reading>) -> Result<Reading, String> {
     let mut whole = parts[0].clone();
     whole.count = parts.iter().map(|part| part.count).sum();
     whole.errors = parts.iter().map(|part| part.errors).sum();
-    let number = |index: usize, text: &Option<String>| {
-        let text = text.as_ref()?;
-        Some(format!("laptop {index}: {text}"))
+    let numbered = |(index, part): (usize, &Reading)| {
+        let reason = part.invalid_reason.as_ref()?;
+        Some(format!("laptop {index}: {reason}"))
     };
-    let said = |of: fn(&Reading) -> &Option<String>| {
-        let mut all = parts.iter().enumerate();
-        all.find_map(|(index, part)| number(index, of(part)))
-    };
-    whole.invalid_reason = said(|part| &part.invalid_reason);
+    whole.invalid_reason = parts.iter().enumerate().find_map(numbered);
     whole.doubts = parts
         .iter()
         .enumerate()
