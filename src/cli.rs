@@ -50,7 +50,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the scenarios through methods and compare
-    Bench(Bench),
+    Bench(Box<Bench>),
     /// Ask the probes alone, and say which method is transparent to what
     Conform(Asked),
     /// A shell, or one command, on a laptop that a method connects

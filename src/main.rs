@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> Exit {
     start_log(cli.verbose);
     let outcome = match cli.command {
-        Command::Bench(arguments) => return commands::bench::run(arguments).await,
+        Command::Bench(arguments) => return commands::bench::run(*arguments).await,
         Command::Conform(arguments) => return commands::bench::conform(arguments).await,
         Command::Shell(arguments) => return commands::shell::run(arguments).await,
         Command::Gate(arguments) => return commands::gate::run(arguments).await,

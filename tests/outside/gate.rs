@@ -1,7 +1,7 @@
 //! The gate from outside: runs of one machine, with nothing changed and with one method slowed down.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -42,8 +42,8 @@ fn bench(program: &Program, handicap: &str, more: &[&str]) -> (Ended, PathBuf) {
     (ended, new.remove(0))
 }
 
-fn gate(program: &Program, baseline: &PathBuf, candidate: &PathBuf, more: &[&str]) -> Ended {
-    let name = |path: &PathBuf| path.to_str().unwrap().to_owned();
+fn gate(program: &Program, baseline: &Path, candidate: &Path, more: &[&str]) -> Ended {
+    let name = |path: &Path| path.to_str().unwrap().to_owned();
     let (baseline, candidate) = (name(baseline), name(candidate));
     let mut arguments = vec!["gate", "--baseline", &baseline, &candidate];
     arguments.extend(more);
@@ -130,7 +130,7 @@ fn a_slower_method_turns_the_gate_red_and_nothing_else_does() {
     what_cannot_be_compared_is_refused(&program, &before, &after);
 }
 
-fn one_job_measures_and_judges(program: &Program, before: &PathBuf) {
+fn one_job_measures_and_judges(program: &Program, before: &Path) {
     let baseline = before.to_str().unwrap();
     let (ended, folder) = bench(program, SLOW, &["--baseline", baseline, "--confirm"]);
     assert_eq!(ended.code, Some(3), "{}{}", ended.out, ended.err);
@@ -165,7 +165,7 @@ fn one_job_measures_and_judges(program: &Program, before: &PathBuf) {
     );
 }
 
-fn what_cannot_be_compared_is_refused(program: &Program, before: &PathBuf, after: &PathBuf) {
+fn what_cannot_be_compared_is_refused(program: &Program, before: &Path, after: &Path) {
     let text = fs::read_to_string(after.join("run.json")).unwrap();
     let edited = |change: &dyn Fn(&mut Value)| {
         let mut run: Value = serde_json::from_str(&text).unwrap();
@@ -175,7 +175,7 @@ fn what_cannot_be_compared_is_refused(program: &Program, before: &PathBuf, after
         file
     };
     let other = edited(&|run| {
-        run["environment"]["comparable_key"] = "inroads 0.1.0 optimised; another cpu x64".into()
+        run["environment"]["comparable_key"] = "inroads 0.1.0 optimised; another cpu x64".into();
     });
     for more in [&[][..], &["--inconclusive", "pass"]] {
         let refused = gate(program, before, &other, more);
@@ -213,7 +213,7 @@ fn what_cannot_be_compared_is_refused(program: &Program, before: &PathBuf, after
     assert_eq!(changed.code, Some(4), "{}", changed.out);
     assert!(changed.out.contains("fidelity/http"), "{}", changed.out);
 
-    let nowhere = gate(program, &PathBuf::from("/nowhere"), after, &[]);
+    let nowhere = gate(program, Path::new("/nowhere"), after, &[]);
     assert_eq!(nowhere.code, Some(2), "{}", nowhere.err);
     fs::write(program.home().join("rules.toml"), "level = 7").unwrap();
     let nonsense = gate(program, before, after, &["--rules", "rules.toml"]);

@@ -74,30 +74,25 @@ impl Axis {
         })
     }
 
-    /// A linear axis from nothing to all of `values`, with about four round numbers.
+    /// A linear axis from nothing to all of `values`, with up to three numbers that are round in units of `round`.
     pub(crate) fn from_zero(
         values: impl IntoIterator<Item = f64>,
+        round: f64,
         name: impl Fn(f64) -> String,
     ) -> Self {
         let values = values.into_iter().filter(|value| is_drawable(*value));
-        let high = values.fold(0.0_f64, f64::max);
+        let high = values.fold(0.0_f64, f64::max) / round;
         if high == 0.0 {
             return Self::linear(0.0, 1.0, Vec::new());
         }
-        let step = [1.0, 2.0, 5.0, 10.0]
-            .map(|of| of * 10_f64.powf((high / 4.0).log10().floor()))
-            .into_iter()
-            .find(|step| high / step <= 4.0)
-            .unwrap_or(high);
-        let ticks = (0..5_u8)
-            .map(|n| f64::from(n) * step)
-            .filter(|value| *value <= high * 1.02);
-        Self::linear(0.0, high * 1.02, ticks.map(|it| (it, name(it))).collect())
-    }
-
-    /// The lowest value.
-    pub(crate) fn low(&self) -> f64 {
-        self.low
+        let decade = 10_f64.powf((high / 3.0).log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|of| of * decade);
+        let step = step.into_iter().find(|step| high / step < 3.0);
+        let step = step.unwrap_or(high);
+        let ticks = (0..3_u8).map(|n| f64::from(n) * step * round);
+        let high = high * round * 1.02;
+        let ticks = ticks.filter(|value| *value <= high);
+        Self::linear(0.0, high, ticks.map(|it| (it, name(it))).collect())
     }
 
     /// The highest value.
@@ -200,8 +195,8 @@ mod tests {
                 "{low} to {high}: {numbers:?}"
             );
         }
-        let axis = Axis::from_zero([83_000.0, 20_000.0], |it| it.to_string());
-        assert_eq!(axis.ticks.len(), 3, "0, 20k … : {axis:?}");
+        let axis = Axis::from_zero([83_000.0, 20_000.0], 1.0, |it| it.to_string());
+        assert_eq!(axis.ticks.len(), 2, "0 and 50k: {axis:?}");
     }
 
     #[test]
@@ -221,8 +216,8 @@ mod tests {
     fn what_cannot_be_drawn_makes_no_axis() {
         let values = [0.0, -1.0, f64::NAN, f64::INFINITY, 1e300];
         assert!(Axis::around(values, |it| it.to_string()).is_none());
-        assert!(Axis::from_zero(values, |it| it.to_string()).high() > 0.0);
+        assert!(Axis::from_zero(values, 1.0, |it| it.to_string()).high() > 0.0);
         let one = Axis::around([5.0], |it| it.to_string()).unwrap();
-        assert!(one.low() < one.high());
+        assert!(one.low < one.high);
     }
 }

@@ -87,8 +87,17 @@ pub(crate) enum Mark {
     Bar(Pen, (f64, f64), (f64, f64)),
     /// A method's own marker.
     Dot(usize, (f64, f64)),
-    /// Text that begins there.
+    /// Text that begins a little to the right of there.
     Text(String, (f64, f64)),
+}
+
+/// Pixels around what is drawn.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Room {
+    pub(crate) above: u32,
+    pub(crate) left: u32,
+    pub(crate) below: u32,
+    pub(crate) right: u32,
 }
 
 /// A chart with two axes.
@@ -97,8 +106,8 @@ pub(crate) struct Chart {
     pub(crate) label: String,
     /// Width and height in pixels.
     pub(crate) size: (u32, u32),
-    /// Room for the labels: left, below, and to the right.
-    pub(crate) room: (u32, u32, u32),
+    /// For labels, beside the axes.
+    pub(crate) room: Room,
     /// Left to right.
     pub(crate) x: Axis,
     /// Bottom to top.
@@ -132,12 +141,11 @@ impl Chart {
         let size = (self.size.0 * SCALE, self.size.1 * SCALE);
         {
             let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-            let (left, below, right) = self.room;
             let mut context = ChartBuilder::on(&root)
-                .margin_top(8 * SCALE)
-                .margin_right(right * SCALE)
-                .x_label_area_size(below * SCALE)
-                .y_label_area_size(left * SCALE)
+                .margin_top(self.room.above * SCALE)
+                .margin_right(self.room.right * SCALE)
+                .x_label_area_size(self.room.below * SCALE)
+                .y_label_area_size(self.room.left * SCALE)
                 .build_cartesian_2d(self.x.clone(), self.y.clone())?;
             self.mesh(&mut context)?;
             for mark in &self.marks {
@@ -157,7 +165,7 @@ impl Chart {
             .axis_style(Pen::Grid.colour())
             .bold_line_style(Pen::Grid.colour())
             .light_line_style(TRANSPARENT)
-            .set_all_tick_mark_size(0)
+            .set_all_tick_mark_size(5 * SCALE)
             .draw()
     }
 
@@ -181,7 +189,9 @@ impl Chart {
                 let style = TextStyle::from(("sans-serif", 12 * SCALE))
                     .color(&colour)
                     .pos(Pos::new(HPos::Left, VPos::Center));
-                context.draw_series([Text::new(plain(text), *point, style)])?;
+                let beside = (i32::try_from(6 * SCALE).unwrap_or_default(), 0);
+                let text = EmptyElement::at(*point) + Text::new(plain(text), beside, style);
+                context.draw_series([text])?;
             }
         }
         Ok(())
@@ -284,7 +294,12 @@ mod tests {
         Chart {
             label: text.to_owned(),
             size: (300, 100),
-            room: (40, 20, 10),
+            room: Room {
+                above: 4,
+                left: 40,
+                below: 20,
+                right: 10,
+            },
             x: Axis::linear(0.0, 10.0, vec![(5.0, text.to_owned())]),
             y: Axis::log(1.0, 100.0, vec![(10.0, "ten".to_owned())]),
             marks: vec![

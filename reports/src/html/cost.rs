@@ -10,7 +10,7 @@ use crate::table::label_of;
 
 pub(crate) fn cost(view: &View<'_>) -> Markup {
     let about = "What runs for a method on the laptop and in the cluster, while the same fixed rate goes through it; the client's \
-                 own work is not in it. Medians over blocks, with 95% intervals.";
+                 own work is not in it. Medians over blocks, with 95% intervals. A method that has no part on one side has no figure there.";
     let body = html! {
         (figures(view))
         (wide("Set-up and rights", rights(view)))
@@ -91,7 +91,9 @@ fn name<'a>(scenario: &str, metric: &'a str) -> &'a str {
 
 fn cell(view: &View<'_>, method: &MethodId, scenario: &str, metric: &str) -> Markup {
     let Some(line) = view.summary(method, scenario, metric) else {
-        return html! { td.num { span.missing { "nothing there" } } };
+        let tried = !view.blocks(method, scenario, metric).is_empty();
+        let word = if tried { "invalid" } else { "not measured" };
+        return html! { td.num { span.missing { (word) } } };
     };
     html! {
         td.num {

@@ -258,7 +258,7 @@ impl Column<'_> {
                         small {
                             (ratio(by))
                             @if let Some((low, high)) = standing.ratio_interval {
-                                span.interval { " " (ratio(low)) "–" (ratio(high).trim_start_matches('×')) }
+                                " " span.interval { (ratio(low).trim_start_matches('×')) "–" (ratio(high).trim_start_matches('×')) }
                             }
                         }
                     }

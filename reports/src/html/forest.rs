@@ -6,7 +6,7 @@ use inroads_harness::run::Unit;
 use maud::{Markup, html};
 
 use super::axis::{Axis, is_drawable};
-use super::chart::{Chart, Mark, Pen};
+use super::chart::{Chart, Mark, Pen, Room};
 use super::view::{View, none, section, wide};
 use crate::figures::{figure, ratio};
 use crate::matrix::mark;
@@ -83,8 +83,11 @@ fn part(caption: &str, changes: &[&Change], x: &Axis) -> Markup {
     }
     let ruler = Chart {
         label: "scale: factor of worsening".to_owned(),
-        size: (SIZE.0, 24),
-        room: (0, 18, 0),
+        size: (SIZE.0, 30),
+        room: Room {
+            below: 22,
+            ..Room::default()
+        },
         x: x.clone(),
         y: Axis::linear(0.0, 1.0, Vec::new()),
         marks: Vec::new(),
@@ -148,7 +151,7 @@ fn whisker(change: &Change, x: &Axis) -> Markup {
             ratio(by.high)
         ),
         size: SIZE,
-        room: (0, 0, 0),
+        room: Room::default(),
         x: x.clone(),
         y: Axis::linear(0.0, 1.0, Vec::new()),
         marks: vec![

@@ -6,7 +6,7 @@ use inroads_harness::run::{Measurement, ScenarioInfo, Unit};
 use maud::{Markup, html};
 
 use super::axis::{Axis, short};
-use super::chart::{Chart, Mark, Pen};
+use super::chart::{Chart, Mark, Pen, Room};
 use super::view::{LATENCY, View, none, section};
 use crate::figures::figure;
 
@@ -17,7 +17,12 @@ const RAW: &str = "latency-raw";
 const SIZE: (u32, u32) = (540, 300);
 
 /// Room beside the axes.
-const ROOM: (u32, u32, u32) = (66, 30, 22);
+const ROOM: Room = Room {
+    above: 8,
+    left: 72,
+    below: 34,
+    right: 22,
+};
 
 /// Shares at which the horizontal axis of a percentile plot has a name, and the curves a marker.
 const SHARES: [(f64, &str); 7] = [

@@ -4,7 +4,7 @@ use inroads_harness::run::{ScenarioInfo, Unit};
 use maud::{Markup, html};
 
 use super::axis::{Axis, short};
-use super::chart::{Chart, Mark, Pen};
+use super::chart::{Chart, Mark, Pen, Room};
 use super::view::{View, none, section};
 use crate::figures::figure;
 use crate::table::label_of;
@@ -70,7 +70,13 @@ fn bars(view: &View<'_>, scenario: &ScenarioInfo, metric: &str, unit: Unit) -> O
     let whiskers = known
         .filter_map(|line| line.ci_high)
         .map(|high| high.min(longest * 1.25));
-    let x = Axis::from_zero(whiskers.chain([longest]), |value| {
+    // Links are rated in bits.
+    let round = if unit == Unit::BytesPerSecond {
+        0.125
+    } else {
+        1.0
+    };
+    let x = Axis::from_zero(whiskers.chain([longest]), round, |value| {
         short(&figure(value, unit))
     });
     let count = f64::from(u32::try_from(rows.len()).ok()?);
@@ -114,7 +120,7 @@ fn bars(view: &View<'_>, scenario: &ScenarioInfo, metric: &str, unit: Unit) -> O
             }
         }
         marks.extend(blocks.iter().map(|it| Mark::Dot(pen, (it.value, at))));
-        marks.push(Mark::Text(figure(line.median, unit), (x.high() * 1.02, at)));
+        marks.push(Mark::Text(figure(line.median, unit), (x.high(), at)));
     }
     let chart = Chart {
         label: format!(
@@ -123,7 +129,12 @@ fn bars(view: &View<'_>, scenario: &ScenarioInfo, metric: &str, unit: Unit) -> O
             label_of(&scenario.id, metric)
         ),
         size: (380, ROW * u32::try_from(rows.len()).ok()? + 34),
-        room: (longest_name * 8 + 14, 26, 84),
+        room: Room {
+            above: 4,
+            left: longest_name * 8 + 18,
+            below: 30,
+            right: 84,
+        },
         x,
         y,
         marks,

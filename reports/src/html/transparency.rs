@@ -153,7 +153,7 @@ fn reasons(view: &View<'_>) -> Markup {
                 @let of_method: Vec<_> = paragraphs.iter().filter(|(id, ..)| id == method).collect();
                 @if !of_method.is_empty() {
                     details {
-                        summary { (view.name(method)) " " small { (of_method.len()) " groups are not transparent" } }
+                        summary { (view.name(method)) " " small { "what fails or takes effort, in " (of_method.len()) @if of_method.len() == 1 { " group" } @else { " groups" } } }
                         dl.why { @for (_, group, text) in of_method { dt { (group) } dd { (text) } } }
                     }
                 }
