@@ -387,10 +387,7 @@ mod tests {
                 &["line 2", "`needs.tolerated_silence_s`"],
             ),
             ("people = \n", &["line 1"]),
-            (
-                "[needs]\n\"\\u001b[31m\" = 1\n",
-                &["line 2", "\u{fffd}[31m"],
-            ),
+            ("[needs]\n\"\\u001b[31m\" = 1\n", &["line 2", "\\u{1b}[31m"]),
         ];
         for (text, parts) in cases {
             let error = Team::read(text, "team.toml").unwrap_err().to_string();

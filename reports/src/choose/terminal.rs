@@ -295,11 +295,7 @@ mod tests {
                 "y ".repeat(120)
             ),
         );
-        assert!(
-            page.text.contains("a\u{fffd}[2J\u{fffd}31m"),
-            "{}",
-            page.text
-        );
+        assert!(page.text.contains("a\\u{1b}[2J\\u{9b}31m"), "{}", page.text);
         assert!(!page.text.chars().any(|c| c != '\n' && c.is_control()));
         assert!(page.text.lines().count() > 4);
         for line in page.text.lines() {
