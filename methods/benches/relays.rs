@@ -177,6 +177,7 @@ async fn forward() -> Result<Box<dyn Connection>, Failure> {
 async fn kubelet(stream: TcpStream) -> Result<(), Failure> {
     const DATA: u8 = 0;
     const ERROR: u8 = 1;
+    #[expect(clippy::result_large_err, reason = "it is tungstenite's to choose")]
     let agree = |_request: &Request, mut response: Response| {
         let protocol = "v4.channel.k8s.io".parse().expect("it is a header's value");
         response
