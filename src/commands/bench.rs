@@ -117,6 +117,7 @@ async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
         // What the run says of itself is not better for what the baseline was.
         Some((comparison, judge)) => match judge.exit(&comparison) {
             Exit::Success => own,
+            Exit::Inconclusive if matches!(own, Exit::Surprise) => own,
             exit => exit,
         },
         None => own,

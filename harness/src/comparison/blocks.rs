@@ -40,24 +40,34 @@ pub(super) fn changes(baseline: &Run, candidate: &Run, rules: &Rules) -> Vec<Cha
     changes
 }
 
-fn key(m: &Measurement) -> Key<'_> {
+pub(super) fn key(m: &Measurement) -> Key<'_> {
     (&m.method, m.scenario.as_str(), m.metric.as_str())
 }
 
-fn cells(run: &Run) -> BTreeMap<Key<'_>, Blocks> {
-    let valid = || run.measurements.iter().filter(|m| m.valid && m.value > 0.0);
-    let of_control = valid().filter(|m| m.method.as_str() == CONTROL);
-    let control: BTreeMap<_, f64> = of_control
+fn valid(run: &Run) -> impl Iterator<Item = &Measurement> {
+    let all = run.measurements.iter();
+    all.filter(|m| m.valid && m.value > 0.0)
+}
+
+/// The figures of `direct`, by scenario, metric and block.
+fn control(run: &Run) -> BTreeMap<(&str, &str, u32), f64> {
+    let of_control = valid(run).filter(|m| m.method.as_str() == CONTROL);
+    of_control
         .map(|m| ((m.scenario.as_str(), m.metric.as_str(), m.block), m.value))
-        .collect();
+        .collect()
+}
+
+fn cells(run: &Run) -> BTreeMap<Key<'_>, Blocks> {
     let mut cells: BTreeMap<Key<'_>, Blocks> = BTreeMap::new();
-    for m in valid() {
-        let blocks = cells.entry(key(m)).or_default();
-        blocks.values.push(m.value);
-        let base = control.get(&(m.scenario.as_str(), m.metric.as_str(), m.block));
-        if let Some(base) = base.filter(|_| m.method.as_str() != CONTROL) {
-            blocks.ratios.push(m.value / base);
-        }
+    for m in valid(run) {
+        cells.entry(key(m)).or_default().values.push(m.value);
+    }
+    for (key, ratios) in ratios(run) {
+        cells
+            .entry(key)
+            .or_default()
+            .ratios
+            .extend(ratios.into_values());
     }
     cells
 }
@@ -112,20 +122,19 @@ fn logarithms(blocks: &Blocks, paired: bool, unit: Unit) -> Vec<f64> {
     values.iter().map(|value| sign * value.ln()).collect()
 }
 
-/// The logarithms of each blocking cell's blocks in a run, where `direct` was run too.
-pub(super) fn blocking<'a>(run: &'a Run, rules: &Rules) -> BTreeMap<Key<'a>, Vec<f64>> {
-    let unit = |key: Key<'_>| {
-        let of_key = |m: &&Measurement| self::key(m) == key;
-        run.measurements.iter().find(of_key).map(|m| m.unit)
-    };
-    let gates = |(method, scenario, metric): Key<'_>| {
-        rules.weight(method.as_str(), scenario, metric) == Weight::Blocking
-    };
-    let blocking = cells(run).into_iter();
-    blocking
-        .filter(|(key, blocks)| gates(*key) && !blocks.ratios.is_empty())
-        .filter_map(|(key, blocks)| Some((key, logarithms(&blocks, true, unit(key)?))))
-        .collect()
+/// The ratio to `direct` in each block, of each cell that has one.
+pub(super) fn ratios(run: &Run) -> BTreeMap<Key<'_>, BTreeMap<u32, f64>> {
+    let control = control(run);
+    let mut ratios: BTreeMap<Key<'_>, BTreeMap<u32, f64>> = BTreeMap::new();
+    for m in valid(run).filter(|m| m.method.as_str() != CONTROL) {
+        if let Some(base) = control.get(&(&m.scenario, &m.metric, m.block)) {
+            ratios
+                .entry(key(m))
+                .or_default()
+                .insert(m.block, m.value / base);
+        }
+    }
+    ratios
 }
 
 fn worsening(before: &[f64], after: &[f64], rules: &Rules) -> Option<Worsening> {

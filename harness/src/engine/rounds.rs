@@ -80,6 +80,8 @@ pub(super) async fn measure(
                     progress.spent(profile.expected(load));
                 }
             }
+            // A run that is killed has its figures too.
+            record.run.summary = summarise(&record.run.measurements);
             record.save()?;
         }
     }
@@ -108,8 +110,7 @@ async fn slow_down(
 
 /// Half the width of the widest interval among the figures that gate, as a share.
 fn widest(run: &Run) -> f64 {
-    let summary = summarise(&run.measurements);
-    validity::gated(&summary)
+    validity::gated(&run.summary)
         .map(validity::half_width)
         .fold(0.0, f64::max)
 }
