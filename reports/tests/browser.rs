@@ -333,6 +333,10 @@ async fn use_it(browser: &mut Browser, url: &str) {
 
     browser.open(url).await;
     browser.emulate("print", "dark").await;
+    // What is hidden is found out when a frame is drawn, and the style may be newer than the last one.
+    let drawn =
+        "new Promise(it => requestAnimationFrame(() => requestAnimationFrame(() => it(true))))";
+    assert_eq!(browser.eval(drawn).await, json!(true));
     // A closed element is measured as it would be printed.
     let closed = "[...document.querySelectorAll('.evidence:not([open]) article')].filter(it => !it.checkVisibility({contentVisibilityAuto: true})).length";
     assert_eq!(
