@@ -3,11 +3,12 @@
 //! Needs `chromium` on the `PATH`; without it the test says so and passes, unless `CI` or `INROADS_REQUIRE_BROWSER` is
 //! set. Where `INROADS_SCREENSHOTS` names a folder, pictures of the page are left there.
 
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -204,12 +205,14 @@ impl Browser {
         std::fs::write(to, bytes).expect("the folder can be written to");
     }
 
-    /// Asks it to end, and waits; its processes write to the profile until then.
+    /// Asks it to end, and waits: its processes write to the profile until then.
     async fn stop(mut self) {
         self.session.clear();
-        self.ask("Browser.close", json!({})).await;
-        let ended = tokio::time::timeout(Duration::from_secs(10), self.process.wait()).await;
-        if ended.is_err() {
+        let ended = tokio::time::timeout(Duration::from_secs(10), async {
+            self.ask("Browser.close", json!({})).await;
+            self.process.wait().await
+        });
+        if ended.await.is_err() {
             self.process.kill().await.expect("it can be killed");
         }
     }
@@ -333,8 +336,12 @@ async fn use_it(browser: &mut Browser, url: &str) {
 
     browser.open(url).await;
     browser.emulate("print", "dark").await;
-    // What a closed element holds is laid out for paper; that it then is on paper was seen in a PDF.
-    let closed = "[...document.querySelectorAll('.evidence:not([open])')].filter(it => getComputedStyle(it, '::details-content').contentVisibility !== 'visible').length";
+    // What is hidden is found out when a frame is drawn, and the style may be newer than the last one.
+    let drawn =
+        "new Promise(it => requestAnimationFrame(() => requestAnimationFrame(() => it(true))))";
+    assert_eq!(browser.eval(drawn).await, json!(true));
+    // A closed element is measured as it would be printed.
+    let closed = "[...document.querySelectorAll('.evidence:not([open]) article')].filter(it => !it.checkVisibility({contentVisibilityAuto: true})).length";
     assert_eq!(
         browser.eval(closed).await,
         json!(0),
@@ -382,14 +389,17 @@ fn the_page_fits_asks_for_nothing_and_runs_nothing() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let in_time = tokio::time::timeout(Duration::from_secs(120), async {
-            let mut browser = Browser::start().await;
+        let started = tokio::time::timeout(Duration::from_secs(60), Browser::start()).await;
+        let mut browser = started.expect("the browser starts within a minute");
+        let looked = AssertUnwindSafe(async {
             look(&mut browser, &url).await;
             use_it(&mut browser, &url).await;
-            browser.stop().await;
         });
-        in_time
-            .await
-            .expect("the browser answers within two minutes");
+        let looked = tokio::time::timeout(Duration::from_secs(120), looked.catch_unwind()).await;
+        // A browser that is still there would write its profile anew while it is removed.
+        browser.stop().await;
+        if let Err(panic) = looked.expect("the browser answers within two minutes") {
+            resume_unwind(panic);
+        }
     });
 }

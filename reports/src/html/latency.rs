@@ -51,10 +51,14 @@ pub(crate) fn percentiles(view: &View<'_>) -> Markup {
         } @else {
             fieldset.choice {
                 legend { "Time of an operation" }
-                input #corrected type="radio" name="latency" checked;
-                label for="corrected" { "from when it should have begun" small { " corrected: waiting counts" } }
-                input #raw type="radio" name="latency";
-                label for="raw" { "from when it was sent" small { " raw: what waited is hidden" } }
+                span {
+                    input #corrected type="radio" name="latency" checked;
+                    label for="corrected" { "from when it should have begun" small { " corrected: waiting counts" } }
+                }
+                span {
+                    input #raw type="radio" name="latency";
+                    label for="raw" { "from when it was sent" small { " raw: what waited is hidden" } }
+                }
             }
             (view.legend())
             @for chart in &charts { (chart) }
