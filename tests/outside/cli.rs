@@ -192,11 +192,17 @@ fn a_report_of_what_is_no_result_says_so() {
     for (name, words) in [
         ("missing", vec!["`missing`", "No such file", "(hint:"]),
         ("folder", vec!["`folder/run.json`", "(hint:"]),
-        ("truncated.json", vec!["`truncated.json`", "no result file"]),
-        ("foreign.json", vec!["`foreign.json`", "no result file"]),
+        (
+            "truncated.json",
+            vec!["`truncated.json`", "cut off", "column 40", "(hint:"],
+        ),
+        (
+            "foreign.json",
+            vec!["`foreign.json`", "no result file", "(hint:"],
+        ),
         ("newer.json", vec!["`newer.json`", "99", "(hint:"]),
-        ("binary.json", vec!["`binary.json`", "no result file"]),
-        ("empty.json", vec!["`empty.json`", "no result file"]),
+        ("binary.json", vec!["`binary.json`", "not JSON", "(hint:"]),
+        ("empty.json", vec!["`empty.json`", "empty", "(hint:"]),
     ] {
         for format in ["table", "md", "json"] {
             let ended = program.run(&["report", name, "--format", format]);
