@@ -33,7 +33,7 @@ Exit codes:
   2  the command line cannot be carried out
   3  a regression against the baseline; with `--confirm`, one that a second measurement shows too
   4  a required probe did not come out as it is expected of its method, for better or worse, or as in the baseline
-  5  two runs that cannot be compared, or a comparison that says nothing: cells are missing or too unclear
+  5  runs that cannot be compared, or a comparison that says nothing: cells are missing or too unclear
   130  interrupted; what was measured is in a valid, partial run.json
   `shell` passes on the code of the command it runs.",
     propagate_version = true
@@ -118,9 +118,10 @@ pub(crate) struct Bench {
     /// fewest blocks are measured in any case
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) budget: Option<Duration>,
-    /// Hold the run against this one, a folder or a run.json, and end as `gate` does
+    /// Hold the run against this one, and end as `gate` does: a folder, its run.json, or a folder of several; may be
+    /// given several times
     #[arg(long, value_name = "RUN")]
-    pub(crate) baseline: Option<PathBuf>,
+    pub(crate) baseline: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) rules: GateRules,
     /// Slow one method down by a relay on its laptop that holds each answer back: to try the gate
@@ -172,9 +173,10 @@ pub(crate) struct Compare {
 
 #[derive(Debug, Args)]
 pub(crate) struct Gate {
-    /// The run to hold it against: a folder, or its run.json
-    #[arg(long, value_name = "RUN")]
-    pub(crate) baseline: PathBuf,
+    /// The run to hold it against: a folder, its run.json, or a folder of several. May be given several times: the
+    /// more runs, the smaller a change that is seen, and three or more show how much a run moves by chance
+    #[arg(long, value_name = "RUN", required = true)]
+    pub(crate) baseline: Vec<PathBuf>,
     /// The run to judge
     pub(crate) candidate: PathBuf,
     #[command(flatten)]
@@ -207,6 +209,9 @@ pub(crate) struct Selftest {
     /// Floors and levels [default: as `inroads list --rules` prints them]
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
+    /// Runs that the baseline of a simulated night has, beside the nights that have one
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(2..=20))]
+    pub(crate) baselines: u8,
     /// Nights to simulate from their blocks
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) nights: u32,
@@ -505,7 +510,7 @@ pub(crate) struct Report {
     /// Another run, of another cluster: show where their verdicts and the order of methods differ, in Markdown
     #[arg(long, value_name = "RUN", conflicts_with = "format")]
     pub(crate) beside: Option<PathBuf>,
-    /// An earlier run, or a comparison that `gate --write` wrote: also show what changed since
+    /// An earlier run, a folder of several, or a comparison that `gate --write` wrote: also show what changed since
     #[arg(long, value_name = "RUN|FILE", conflicts_with = "beside")]
     pub(crate) against: Option<PathBuf>,
     /// The form

@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     Regression,
     /// A required probe came out in another way than is expected, which has been said.
     Surprise,
-    /// Two runs cannot be compared.
+    /// Runs cannot be compared.
     NotComparable(anyhow::Error),
     /// A comparison says nothing, which has been said.
     Inconclusive,

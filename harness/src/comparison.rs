@@ -1,4 +1,4 @@
-//! Two runs side by side: what changed from the one to the other, and whether it is a regression.
+//! A run beside one or more earlier ones: what changed, and whether it is a regression.
 //!
 //! Pure functions of result files. A change is judged over blocks: what a method does in a block is taken as a ratio to
 //! `direct` of the same block, so that a machine that is slower tonight moves neither run's figures.
@@ -16,24 +16,26 @@ use serde::{Deserialize, Serialize};
 
 pub use acknowledged::Acknowledgements;
 pub use key::differences;
-pub use nights::{Alarms, Nights};
+pub use nights::{Alarms, Night, Nights};
 pub use rules::{RULES, Rules, RulesError};
 
 use crate::expected::Outcome;
 use crate::ids::MethodId;
-use crate::run::{Level, Run, Unit};
+use crate::run::{Level, ProbeResult, Run, Unit};
 use acknowledged::Said;
 
-/// What was found between two runs. Everything that a report needs; nothing is computed from it any more.
+/// What was found between a baseline and a run. Everything that a report needs; nothing is computed from it any more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The run that the other is held against.
-    pub baseline: Named,
+    /// The runs that the other is held against, the latest last.
+    pub baselines: Vec<Named>,
     /// The run that is judged.
     pub candidate: Named,
+    /// By how much a run as a whole is taken to move with nothing changed: a standard deviation, as a share.
+    pub spread: f64,
     /// Every cell, in report order.
     pub changes: Vec<Change>,
-    /// Required probes that came out otherwise than in the baseline.
+    /// Required probes that came out otherwise than in the latest baseline.
     pub verdicts: Vec<VerdictChange>,
     /// All of it in one word.
     pub decision: Decision,
@@ -66,7 +68,7 @@ pub enum Decision {
     Pass,
 }
 
-/// One method, scenario and metric in both runs.
+/// One method, scenario and metric on both sides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// The method.
@@ -79,7 +81,7 @@ pub struct Change {
     pub unit: Unit,
     /// Whether a regression here is one of the whole.
     pub weight: Weight,
-    /// In the baseline; absent where it was not measured there.
+    /// In the baselines; absent where it was not measured there.
     pub baseline: Option<Side>,
     /// In the candidate; absent where it was not measured there.
     pub candidate: Option<Side>,
@@ -91,7 +93,7 @@ pub struct Change {
     pub note: Option<String>,
 }
 
-/// What one run has for a cell.
+/// What one side has for a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Side {
     /// Median over blocks, in the cell's unit.
@@ -143,7 +145,7 @@ pub enum Found {
     Better,
     /// Too wide an interval to rule a regression out.
     Unclear,
-    /// Not measured in one of the runs.
+    /// Not measured on one of the sides.
     Missing,
     /// No more than chance or the floors.
     Same,
@@ -167,15 +169,16 @@ pub struct VerdictChange {
 }
 
 impl Comparison {
-    /// Holds `candidate` against `baseline`, by these rules and with what is accepted on the day.
+    /// Holds `candidate` against the runs of a baseline, by these rules and with what is accepted on the day. The more
+    /// runs, the less the chance of one moves all that is held against it; three show what that chance is.
     #[must_use]
     pub fn between(
-        (baseline, candidate): (&Run, &Run),
+        (baselines, candidate): (&[Run], &Run),
         rules: &Rules,
         accepted: &Acknowledgements,
         today: Date,
     ) -> Self {
-        let mut changes = blocks::changes(baseline, candidate, rules);
+        let (mut changes, spread) = blocks::changes(baselines, candidate, rules);
         for change in &mut changes {
             if change.found != Found::Worse {
                 continue;
@@ -194,11 +197,17 @@ impl Comparison {
             started_at: run.run.started_at,
             profile: run.run.profile.clone(),
         };
+        let mut in_order: Vec<&Run> = baselines.iter().collect();
+        in_order.sort_by_key(|run| run.run.started_at);
+        let latest = in_order.last();
         let mut comparison = Self {
-            baseline: named(baseline),
+            baselines: in_order.iter().map(|run| named(run)).collect(),
             candidate: named(candidate),
+            spread,
             changes,
-            verdicts: verdicts(baseline, candidate, accepted, today),
+            verdicts: latest.map_or_else(Vec::new, |latest| {
+                verdicts(latest, candidate, accepted, today)
+            }),
             decision: Decision::Pass,
             reasons: Vec::new(),
         };
@@ -236,7 +245,7 @@ impl Comparison {
             let factor = format!("×{:.2} when measured again", second.estimate);
             // One question of few now, and of its own: it needs no correction for the others.
             let worse = second.estimate > 1.0
-                && second.p < rules.level
+                && second.p < rules.confirm
                 && rules.is_large(baseline, second.estimate, change.unit);
             if worse {
                 change.note = Some(factor);
@@ -294,7 +303,7 @@ impl Comparison {
             ));
         }
         if self.blocking().next().is_none() && self.verdicts.is_empty() {
-            let text = "the two runs have no cell in common that could be a regression";
+            let text = "the runs have no cell in common that could be a regression";
             reasons.push((Decision::Inconclusive, text.to_owned()));
         }
         reasons.sort_by_key(|(decision, _)| *decision);
@@ -325,9 +334,9 @@ fn verdicts(
         .iter()
         .filter(|probe| probe.level == Level::Must);
     let changes = required.filter_map(|before| {
-        let same = |it: &&crate::run::ProbeResult| it.id == before.id && it.method == before.method;
+        let same = |it: &&ProbeResult| it.id == before.id && it.method == before.method;
         let after = candidate.probes.iter().find(same);
-        let outcome = after.map(crate::run::ProbeResult::outcome);
+        let outcome = after.map(ProbeResult::outcome);
         let name = format!("{}/{}", before.method, before.id);
         (outcome != Some(before.outcome())).then(|| VerdictChange {
             probe: before.id.clone(),

@@ -9,6 +9,7 @@ pub mod access;
 pub mod agent;
 
 pub mod causes;
+mod cell;
 pub mod clock;
 pub mod cluster;
 pub mod comparison;

@@ -268,6 +268,35 @@ pub struct Measurement {
     pub invalid_reason: Option<String>,
 }
 
+#[cfg(test)]
+impl Measurement {
+    /// A valid figure of scenario `http`, for tests: method, metric and unit; block; value.
+    pub(crate) fn sample(
+        (method, metric, unit): (&str, &str, Unit),
+        block: u32,
+        value: f64,
+    ) -> Self {
+        Self {
+            method: method.parse().expect("a method's name"),
+            scenario: "http".to_owned(),
+            metric: metric.to_owned(),
+            unit,
+            block,
+            access: Effort::Unmodified,
+            count: 1,
+            value,
+            p50: None,
+            p90: None,
+            p99: None,
+            max: None,
+            errors: 0,
+            histogram: None,
+            valid: true,
+            invalid_reason: None,
+        }
+    }
+}
+
 /// The unit of a figure; it also says which direction is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Unit {

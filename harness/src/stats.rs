@@ -3,11 +3,13 @@
 //! A replicate is a block, never a request: requests of one block share its noise, and treating them as
 //! independent finds differences where there are none. Distributions are those of `statrs`.
 
+mod scatter;
 mod several;
 mod shift;
 
+pub use scatter::{Scatter, moderated, spread};
 pub use several::{benjamini_hochberg, holm};
-pub use shift::{Shift, hodges_lehmann};
+pub use shift::{Moves, Shift, hodges_lehmann};
 
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 

@@ -1,4 +1,4 @@
-//! What changed between two runs, for a terminal: at most 100 columns wide.
+//! What changed since the runs of a baseline, for a terminal: at most 100 columns wide.
 
 use std::fmt::Write as _;
 
@@ -20,13 +20,17 @@ const LABEL: usize = 36;
 /// What stands where there is nothing.
 const MISSING: &str = "–";
 
-/// Two runs side by side: the cells that can be a regression, what else changed, and what it comes to.
+/// A run and its baseline: the cells that can be a regression, what else changed, and what it comes to.
 #[must_use]
 pub fn comparison(comparison: &Comparison) -> String {
-    let mut text = format!(
-        "baseline   {}\ncandidate  {}\n\n",
-        named(&comparison.baseline),
-        named(&comparison.candidate)
+    let mut text = String::new();
+    for baseline in &comparison.baselines {
+        text += &format!("baseline   {}\n", named(baseline));
+    }
+    text += &format!(
+        "candidate  {}\n{}\n\n",
+        named(&comparison.candidate),
+        allowance(comparison)
     );
     let blocking: Vec<&Change> = of_weight(comparison, Weight::Blocking).collect();
     if !blocking.is_empty() {
@@ -97,6 +101,12 @@ pub(crate) fn decision(decision: Decision) -> &'static str {
         Decision::Inconclusive => "inconclusive",
         Decision::Pass => "pass",
     }
+}
+
+/// What every interval allows for.
+pub(crate) fn allowance(comparison: &Comparison) -> String {
+    let spread = comparison.spread * 100.0;
+    format!("Intervals allow for whole runs that move by {spread:.1}% with nothing changed.")
 }
 
 /// The median of one side.

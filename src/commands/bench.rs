@@ -10,15 +10,13 @@ use inroads_harness::engine::new_run_id;
 use inroads_harness::ids::MethodId;
 use inroads_harness::plan::{Plan, PlanError, Profile};
 use inroads_harness::run::{LEFT_BEHIND, Level, ProbeResult, Run, Status};
-use tokio_util::sync::CancellationToken;
 
 use super::gate::Judge;
-use super::measuring::{Measuring, catch_interrupts};
+use super::measuring::Measuring;
 use super::print;
 use crate::agents::repertoire;
 use crate::cli::{Asked, Bench, GateRules, LaptopsChoice};
 use crate::exit::Exit;
-use crate::progress::Progress;
 
 /// Runs the benchmark.
 pub(crate) async fn run(arguments: Bench) -> Exit {
@@ -37,7 +35,7 @@ pub(crate) async fn conform(asked: Asked) -> Exit {
         seed: None,
         precision: None,
         budget: None,
-        baseline: None,
+        baseline: Vec::new(),
         rules: GateRules::default(),
         handicap: None,
     };
@@ -76,24 +74,14 @@ async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
         ..
     } = arguments;
     // A baseline that cannot be read is found before anything is measured.
-    let judge = baseline.map(|baseline| Judge::new(&baseline, &rules));
+    let judge = (!baseline.is_empty()).then(|| Judge::new(&baseline, &rules));
     let judge = judge.transpose()?;
 
-    let interrupted = CancellationToken::new();
-    catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
-    let progress = Progress::start();
-    let measuring = Measuring {
-        repertoire: &repertoire,
-        cluster: &asked.cluster,
-        laptops: &laptops,
-        keep: asked.keep,
-        interrupted: &interrupted,
-        progress: &progress,
-    };
+    let measuring = Measuring::begin(&repertoire, &asked.cluster)?.with(laptops, asked.keep);
     let id = new_run_id();
     let folder = asked.out.join(&id);
     let run = measuring.carry_out(&plan, &id, &folder).await?;
-    let whole = !interrupted.is_cancelled();
+    let whole = !measuring.interrupted.is_cancelled();
     let judged = match &judge {
         Some(judge) if whole => {
             let place = (&measuring, folder.join("again"));
@@ -101,10 +89,10 @@ async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
         }
         _ => None,
     };
-    progress.end();
+    measuring.progress.end();
     let comparison = judged.as_ref().and_then(|judged| judged.as_ref().ok());
     show(&run, comparison, &folder, (asked.json, loads)).map_err(Exit::failed)?;
-    if interrupted.is_cancelled() {
+    if measuring.interrupted.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
     let own = match run.run.status {

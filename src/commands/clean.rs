@@ -10,7 +10,7 @@ use super::print;
 use crate::cli::{Clean, Which};
 
 /// Longest time for a namespace to be gone.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Removes the files of labs that have ended, what runs have left on this machine's engine whose controller is
 /// gone, and, where a cluster is named, what runs have left there.

@@ -5,21 +5,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use inroads_harness::clock;
-use inroads_harness::comparison::{Acknowledgements, Comparison, Decision, Rules, differences};
+use inroads_harness::comparison::{Acknowledgements, Comparison, Decision, Rules};
 use inroads_harness::engine::new_run_id;
 use inroads_harness::ids::MethodId;
 use inroads_harness::plan::{Plan, Profile};
 use inroads_harness::run::{CONTROL, Run};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use tokio_util::sync::CancellationToken;
 
-use super::measuring::{Measuring, catch_interrupts};
+use super::measuring::Measuring;
 use super::{print, report};
 use crate::agents::repertoire;
-use crate::cli::{Compare, Gate, GateRules, Inconclusive, LaptopsChoice};
+use crate::cli::{Compare, Gate, GateRules, Inconclusive};
 use crate::exit::Exit;
-use crate::progress::Progress;
 
 /// Shows what changed.
 pub(crate) fn compare(arguments: &Compare) -> Exit {
@@ -27,7 +25,8 @@ pub(crate) fn compare(arguments: &Compare) -> Exit {
         rules: arguments.rules.clone(),
         ..GateRules::default()
     };
-    let compared = Judge::new(&arguments.baseline, &rules).and_then(|judge| {
+    let baseline = std::slice::from_ref(&arguments.baseline);
+    let compared = Judge::new(baseline, &rules).and_then(|judge| {
         let candidate = report::read(&arguments.candidate).map_err(Exit::usage)?;
         judge.compare(&candidate)
     });
@@ -71,9 +70,9 @@ fn show(comparison: &Comparison, json: bool) -> anyhow::Result<()> {
     print(&inroads_reports::comparison(comparison))
 }
 
-/// A baseline, and when a change from it is a regression.
+/// The runs of a baseline, and when a change from them is a regression.
 pub(super) struct Judge {
-    baseline: Run,
+    baselines: Vec<Run>,
     rules: Rules,
     accepted: Acknowledgements,
     confirm: bool,
@@ -82,7 +81,7 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Reads all that is needed.
-    pub(super) fn new(baseline: &Path, choice: &GateRules) -> Result<Self, Exit> {
+    pub(super) fn new(baselines: &[PathBuf], choice: &GateRules) -> Result<Self, Exit> {
         let text = |file: &PathBuf| {
             std::fs::read_to_string(file).with_context(|| format!("reading `{}`", file.display()))
         };
@@ -98,8 +97,16 @@ impl Judge {
                 })
             }),
         };
+        let baselines: anyhow::Result<Vec<Vec<Run>>> = baselines
+            .iter()
+            .map(|path| report::read_all(path))
+            .collect();
         Ok(Self {
-            baseline: report::read(baseline).map_err(Exit::usage)?,
+            baselines: baselines
+                .map_err(Exit::usage)?
+                .into_iter()
+                .flatten()
+                .collect(),
             rules: rules?,
             accepted: accepted.map_err(Exit::usage)?,
             confirm: choice.confirm,
@@ -109,17 +116,10 @@ impl Judge {
 
     /// Holds `candidate` against the baseline.
     pub(super) fn compare(&self, candidate: &Run) -> Result<Comparison, Exit> {
-        let differences = differences(&self.baseline, candidate);
-        if !differences.is_empty() {
-            let error = anyhow::anyhow!(
-                "the two runs cannot be compared: they differ in {}\n(hint: measure a new baseline, `inroads bench all`, where the candidate was measured)",
-                differences.join(", and in ")
-            );
-            return Err(Exit::NotComparable(error));
-        }
-        let runs = (&self.baseline, candidate);
+        let hint = "measure a new baseline, `inroads bench all`, where the candidate was measured";
+        report::comparable(&self.baselines, candidate, hint).map_err(Exit::NotComparable)?;
         Ok(Comparison::between(
-            runs,
+            (&self.baselines, candidate),
             &self.rules,
             &self.accepted,
             today(),
@@ -155,17 +155,7 @@ impl Judge {
     /// Judges a run of another command, and measures as it did.
     async fn judge_again(&self, candidate: &Run, arguments: &Gate) -> Result<Comparison, Exit> {
         let repertoire = repertoire();
-        let interrupted = CancellationToken::new();
-        catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
-        let progress = Progress::start();
-        let measuring = Measuring {
-            repertoire: &repertoire,
-            cluster: &arguments.cluster,
-            laptops: &LaptopsChoice::default(),
-            keep: false,
-            interrupted: &interrupted,
-            progress: &progress,
-        };
+        let measuring = Measuring::begin(&repertoire, &arguments.cluster)?;
         let plan = Plan {
             methods: candidate.methods.iter().map(|it| it.id.clone()).collect(),
             scenarios: candidate.scenarios.iter().map(|it| it.id.clone()).collect(),
@@ -186,7 +176,7 @@ impl Judge {
         };
         let place = Some((&measuring, folder.join("again")));
         let judged = self.judge(candidate, &plan, place).await;
-        progress.end();
+        measuring.progress.end();
         judged
     }
 

@@ -18,16 +18,42 @@ use crate::progress::Progress;
 
 /// What all runs of one command have in common.
 pub(super) struct Measuring<'a> {
-    pub(super) repertoire: &'a Repertoire,
-    pub(super) cluster: &'a ClusterChoice,
-    pub(super) laptops: &'a LaptopsChoice,
+    repertoire: &'a Repertoire,
+    cluster: &'a ClusterChoice,
+    laptops: LaptopsChoice,
     /// Whether a kind cluster of ours stays.
-    pub(super) keep: bool,
-    pub(super) interrupted: &'a CancellationToken,
-    pub(super) progress: &'a Progress,
+    keep: bool,
+    pub(super) interrupted: CancellationToken,
+    pub(super) progress: Progress,
 }
 
-impl Measuring<'_> {
+impl<'a> Measuring<'a> {
+    /// Begins to show progress, and to heed interrupts.
+    pub(super) fn begin(
+        repertoire: &'a Repertoire,
+        cluster: &'a ClusterChoice,
+    ) -> Result<Self, Exit> {
+        let interrupted = CancellationToken::new();
+        catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
+        Ok(Self {
+            repertoire,
+            cluster,
+            laptops: LaptopsChoice::default(),
+            keep: false,
+            interrupted,
+            progress: Progress::start(),
+        })
+    }
+
+    /// The same with other laptops, and a cluster that may stay.
+    pub(super) fn with(self, laptops: LaptopsChoice, keep: bool) -> Self {
+        Self {
+            laptops,
+            keep,
+            ..self
+        }
+    }
+
     /// Gets a cluster, runs `plan` on it and gives it back. The result is in `folder`, which is made.
     pub(super) async fn carry_out(
         &self,
@@ -44,12 +70,12 @@ impl Measuring<'_> {
             choice: self.cluster,
             run: id,
             keep: self.keep,
-            cancel: self.interrupted,
+            cancel: &self.interrupted,
         };
-        let cluster = cluster(&wanted, &chosen, self.progress).await;
+        let cluster = cluster(&wanted, &chosen, &self.progress).await;
         // Nothing was measured, so nothing is kept.
         let cluster = cluster.inspect_err(|_exit| drop(std::fs::remove_dir(folder)))?;
-        let elsewhere = match laptops_cluster(self.laptops, &wanted, self.progress).await {
+        let elsewhere = match laptops_cluster(&self.laptops, &wanted, &self.progress).await {
             Ok(elsewhere) => elsewhere,
             Err(exit) => {
                 drop(std::fs::remove_dir(folder));
@@ -66,7 +92,7 @@ impl Measuring<'_> {
             laptops,
             repertoire: self.repertoire,
             plan,
-            observer: self.progress,
+            observer: &self.progress,
             machine,
             cancel: self.interrupted.clone(),
         };

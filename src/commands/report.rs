@@ -67,7 +67,47 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Run> {
     inroads_reports::read(&file).with_context(reading)
 }
 
-/// What changed since `earlier`, which is a run, or a comparison of this one that the gate wrote.
+/// The result file at `path`, or in that folder, or in each folder of that folder that has one.
+pub(super) fn read_all(path: &Path) -> anyhow::Result<Vec<Run>> {
+    if !path.is_dir() || path.join("run.json").exists() {
+        return Ok(vec![read(path)?]);
+    }
+    let folders = std::fs::read_dir(path).and_then(|entries| {
+        let folders = entries.map(|entry| Ok(entry?.path()));
+        folders.collect::<std::io::Result<Vec<_>>>()
+    });
+    let mut folders = folders.with_context(|| format!("listing `{}`", path.display()))?;
+    folders.retain(|folder| folder.join("run.json").exists());
+    folders.sort();
+    anyhow::ensure!(
+        !folders.is_empty(),
+        "`{}` is no run and has none in it\n(hint: name a run's folder, `runs/ID`, or a folder of several)",
+        path.display()
+    );
+    folders.iter().map(|folder| read(folder)).collect()
+}
+
+/// Whether `candidate` can be held against all of these.
+pub(super) fn comparable(baselines: &[Run], candidate: &Run, hint: &str) -> anyhow::Result<()> {
+    for baseline in baselines {
+        anyhow::ensure!(
+            baselines.len() == 1 || baseline.run.id != candidate.run.id,
+            "the run {} is one of those that it is held against\n(hint: leave it out, or name a folder that it is not in)",
+            candidate.run.id
+        );
+        let differences = differences(baseline, candidate);
+        anyhow::ensure!(
+            differences.is_empty(),
+            "the runs {} and {} cannot be compared: they differ in {}\n(hint: {hint})",
+            baseline.run.id,
+            candidate.run.id,
+            differences.join(", and in ")
+        );
+    }
+    Ok(())
+}
+
+/// What changed since `earlier`, which is a run, a folder of several, or a comparison of this one that the gate wrote.
 fn against(earlier: &Path, run: &Run) -> anyhow::Result<Comparison> {
     let written = std::fs::read(earlier).ok();
     let written = written.and_then(|text| serde_json::from_slice::<Comparison>(&text).ok());
@@ -81,16 +121,12 @@ fn against(earlier: &Path, run: &Run) -> anyhow::Result<Comparison> {
         );
         return Ok(written);
     }
-    let baseline = read(earlier)?;
-    let differences = differences(&baseline, run);
-    anyhow::ensure!(
-        differences.is_empty(),
-        "the two runs cannot be compared: they differ in {}\n(hint: `--beside` shows runs of different clusters side by side)",
-        differences.join(", and in ")
-    );
+    let baselines = read_all(earlier)?;
+    let hint = "`--beside` shows runs of different clusters side by side";
+    comparable(&baselines, run, hint)?;
     let accepted = Acknowledgements::default();
     Ok(Comparison::between(
-        (&baseline, run),
+        (&baselines, run),
         &Rules::default(),
         &accepted,
         today(),

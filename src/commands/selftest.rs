@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use inroads_harness::comparison::{
-    Acknowledgements, Alarms, Comparison, Decision, Found, Nights, Rules, differences,
+    Acknowledgements, Alarms, Comparison, Decision, Found, Night, Nights, Rules,
 };
 use inroads_harness::engine::new_run_id;
 use inroads_harness::ids::MethodId;
@@ -17,15 +17,13 @@ use inroads_harness::run::{CONTROL, Run};
 use inroads_harness::stats::median;
 use inroads_reports::figures::{figure, ratio};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::gate::today;
-use super::measuring::{Measuring, catch_interrupts};
+use super::measuring::Measuring;
 use super::{print, report};
 use crate::agents::repertoire;
-use crate::cli::{LaptopsChoice, Selftest};
+use crate::cli::Selftest;
 use crate::exit::Exit;
-use crate::progress::Progress;
 
 /// What is held back, as shares of the method's latency in percent.
 const INJECTED: [u32; 3] = [5, 10, 20];
@@ -60,34 +58,35 @@ async fn try_run(arguments: &Selftest) -> Result<Exit, Exit> {
         (runs.map_err(Exit::usage)?, Vec::new())
     };
     let (first, others) = runs.split_first().ok_or_else(none)?;
-    for other in others {
-        let differences = differences(first, other);
-        if !differences.is_empty() {
-            let error = anyhow::anyhow!(
-                "the runs cannot be compared: they differ in {}",
-                differences.join(", and in ")
-            );
-            return Err(Exit::NotComparable(error));
-        }
-    }
+    let hint = "name runs of one place, with nothing changed between them";
+    report::comparable(others, first, hint).map_err(Exit::NotComparable)?;
     let seed = arguments
         .seed
         .unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let nights = Nights::of(&runs, &rules).ok_or_else(none)?;
-    let measured: Vec<&MethodId> = first.methods.iter().map(|it| &it.id).collect();
-    let slowed = measured.into_iter().filter(|id| id.as_str() != CONTROL);
-    let slowed = slowed.map(|id| {
-        let judged = |percent: &u32| {
-            let factor = 1.0 + f64::from(*percent) / 100.0;
-            (
-                *percent,
-                nights.judged(arguments.nights, Some((id, factor)), seed),
-            )
+    let methods = first.methods.iter().map(|it| &it.id);
+    let methods: Vec<&MethodId> = methods.filter(|id| id.as_str() != CONTROL).collect();
+    let simulated = [1, arguments.baselines].map(|baselines| {
+        let judged = |worse: Option<(&MethodId, f64)>| {
+            let night = Night { baselines, worse };
+            nights.judged(night, arguments.nights, seed)
         };
-        Slowed {
-            method: id.clone(),
-            nights: INJECTED.iter().map(judged).collect(),
-            smallest: nights.smallest(id, SEEN, NIGHTS_OF_SEARCH, seed),
+        let slowed = |method: &&MethodId| {
+            let by = |percent: u32| {
+                let factor = 1.0 + f64::from(percent) / 100.0;
+                (percent, judged(Some((*method, factor))))
+            };
+            let search = (NIGHTS_OF_SEARCH, seed);
+            Slowed {
+                method: (*method).clone(),
+                nights: INJECTED.map(by).to_vec(),
+                smallest: nights.smallest((method, baselines), SEEN, search),
+            }
+        };
+        Simulated {
+            baselines,
+            quiet: judged(None),
+            slowed: methods.iter().map(slowed).collect(),
         }
     });
     let found = Findings {
@@ -98,10 +97,9 @@ async fn try_run(arguments: &Selftest) -> Result<Exit, Exit> {
         cells: nights.cells(),
         spread: nights.spread(),
         allowed: rules.spread,
-        pairs: pairs(&runs, &rules),
-        quiet: nights.judged(arguments.nights, None, seed),
+        real: real(&runs, &rules),
         injected,
-        slowed: slowed.collect(),
+        simulated,
     };
     let text = if arguments.json {
         serde_json::to_string(&found).map_err(Exit::failed)? + "\n"
@@ -136,17 +134,8 @@ async fn measure(
             "`{CONTROL}` is what others are held against\n(hint: name a method, such as `route`)"
         )));
     }
-    let interrupted = CancellationToken::new();
-    catch_interrupts(interrupted.clone()).map_err(Exit::failed)?;
-    let progress = Progress::start();
-    let measuring = Measuring {
-        repertoire: &repertoire,
-        cluster: &arguments.cluster,
-        laptops: &LaptopsChoice::default(),
-        keep: false,
-        interrupted: &interrupted,
-        progress: &progress,
-    };
+    let measuring = Measuring::begin(&repertoire, &arguments.cluster)?;
+    let progress = &measuring.progress;
     let plan = |delay: Duration, seed: u64| -> Result<Plan, Exit> {
         let mut profile = Profile::named(&arguments.profile).map_err(Exit::usage)?;
         // All runs have the same number of blocks.
@@ -178,7 +167,7 @@ async fn measure(
         let run = measuring
             .carry_out(&plan, &id, &arguments.out.join(&id))
             .await?;
-        if interrupted.is_cancelled() {
+        if measuring.interrupted.is_cancelled() {
             return Err(Exit::Interrupted);
         }
         Ok(run)
@@ -197,8 +186,8 @@ async fn measure(
     for (index, percent) in INJECTED.into_iter().enumerate() {
         let delay = Duration::from_secs_f64(latency * 1e-6 * f64::from(percent) / 100.0);
         let run = carry_out(runs.len() + 1 + index, delay).await?;
-        // In both directions: as the worse run of the two, and as the better baseline of the other.
-        let against = |a: &Run, b: &Run| {
+        // In both directions: as the worse run, and as the baseline that another is better than.
+        let against = |a: &[Run], b: &Run| {
             Comparison::between((a, b), rules, &Acknowledgements::default(), today())
         };
         let known = |comparison: &Comparison| {
@@ -209,7 +198,8 @@ async fn measure(
                 .find(|change| change.name() == name)
                 .cloned()
         };
-        let (there, back) = (against(&runs[0], &run), against(&run, &runs[0]));
+        let slowed = std::slice::from_ref(&run);
+        let (there, back) = (against(&runs, &run), against(slowed, &runs[0]));
         let worsening = known(&there).and_then(|change| change.worsening);
         injected.push(Injected {
             percent,
@@ -235,27 +225,24 @@ fn latency(run: &Run, method: &MethodId) -> Option<f64> {
     Some(line.median)
 }
 
-/// Holds each run against each later one.
-fn pairs(runs: &[Run], rules: &Rules) -> Pairs {
-    let mut pairs = Pairs {
-        judged: 0,
-        alarms: Vec::new(),
+/// Holds each run against each later one, and each against all the others.
+fn real(runs: &[Run], rules: &Rules) -> [Real; 2] {
+    let judged = |baselines: &[Run], candidate: &Run| {
+        let accepted = Acknowledgements::default();
+        let comparison = Comparison::between((baselines, candidate), rules, &accepted, today());
+        let what = comparison.reasons.join("; ");
+        let alarm = comparison.decision == Decision::Regressed;
+        alarm.then(|| format!("{}: {what}", candidate.run.id))
     };
-    for (index, baseline) in runs.iter().enumerate() {
+    let (mut pairs, mut others) = (Real::default(), Real::default());
+    for (index, run) in runs.iter().enumerate() {
         for candidate in &runs[index + 1..] {
-            let accepted = Acknowledgements::default();
-            let comparison = Comparison::between((baseline, candidate), rules, &accepted, today());
-            pairs.judged += 1;
-            if comparison.decision == Decision::Regressed {
-                let what = comparison.reasons.join("; ");
-                pairs.alarms.push(format!(
-                    "{} against {}: {what}",
-                    candidate.run.id, baseline.run.id
-                ));
-            }
+            pairs.add(judged(std::slice::from_ref(run), candidate));
         }
+        let rest = [&runs[..index], &runs[index + 1..]].concat();
+        others.add(judged(&rest, run));
     }
-    pairs
+    [pairs, others]
 }
 
 /// What a selftest found.
@@ -270,17 +257,35 @@ struct Findings {
     spread: f64,
     /// What the rules allow for.
     allowed: f64,
-    pairs: Pairs,
-    quiet: Alarms,
+    /// Each run against each later one, and against all the others.
+    real: [Real; 2],
     injected: Vec<Injected>,
-    slowed: Vec<Slowed>,
+    /// With one run as the baseline, and with several.
+    simulated: [Simulated; 2],
 }
 
-/// Runs with nothing changed, each against each.
-#[derive(Debug, Serialize)]
-struct Pairs {
+/// What the gate said of real runs with nothing changed.
+#[derive(Debug, Default, Serialize)]
+struct Real {
     judged: usize,
     alarms: Vec<String>,
+}
+
+impl Real {
+    fn add(&mut self, alarm: Option<String>) {
+        self.judged += 1;
+        self.alarms.extend(alarm);
+    }
+}
+
+/// What it said in nights made of their blocks.
+#[derive(Debug, Serialize)]
+struct Simulated {
+    /// Runs in the baseline.
+    baselines: u8,
+    /// With nothing changed.
+    quiet: Alarms,
+    slowed: Vec<Slowed>,
 }
 
 /// What came of answers that were really held back.
@@ -308,7 +313,8 @@ struct Slowed {
 impl Findings {
     /// Whether the gate can be trusted: silent with nothing changed, and the largest slowdown is seen.
     fn is_sound(&self) -> bool {
-        self.quiet.confirmed == 0 && self.injected.last().is_none_or(|it| it.found)
+        let [_, several] = &self.simulated;
+        several.quiet.confirmed == 0 && self.injected.last().is_none_or(|it| it.found)
     }
 
     fn text(&self) -> String {
@@ -329,28 +335,21 @@ impl Findings {
             self.seed
         )?;
         writeln!(text, "With nothing changed")?;
-        let Pairs { judged, alarms } = &self.pairs;
-        writeln!(
-            text,
-            "  of {judged} real pairs, an alarm in            {}",
-            alarms.len()
-        )?;
-        for alarm in alarms {
-            writeln!(text, "    {alarm}")?;
+        let [pairs, others] = &self.real;
+        for (real, what) in [
+            (pairs, "pairs of runs"),
+            (others, "runs, each against all the others"),
+        ] {
+            let Real { judged, alarms } = real;
+            writeln!(text, "  of {judged} {what}, an alarm in {}", alarms.len())?;
+            for alarm in alarms {
+                writeln!(text, "    {alarm}")?;
+            }
         }
-        let Alarms {
-            nights,
-            first,
-            confirmed,
-        } = self.quiet;
-        writeln!(
-            text,
-            "  of {nights} simulated nights, an alarm in  {first}; with --confirm  {confirmed}"
-        )?;
         let (spread, allowed) = (self.spread * 100.0, self.allowed * 100.0);
         writeln!(
             text,
-            "  a run as a whole moves by                  {spread:.1}%; the rules allow for {allowed:.1}%"
+            "  a run as a whole moves by {spread:.1}%; with fewer than three baselines the rules allow for {allowed:.1}%"
         )?;
         if self.spread > self.allowed {
             writeln!(
@@ -385,12 +384,35 @@ impl Findings {
                 )?;
             }
         }
+        for simulated in &self.simulated {
+            simulated.write(text)?;
+        }
+        Ok(())
+    }
+}
+
+impl Simulated {
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Alarms {
+            nights,
+            first,
+            confirmed,
+        } = self.quiet;
+        let runs = match self.baselines {
+            1 => "one run".to_owned(),
+            several => format!("{several} runs"),
+        };
+        writeln!(text, "\n{nights} simulated nights, a baseline of {runs}")?;
         writeln!(
             text,
-            "\nAll figures of a method made worse, in {nights} simulated nights with --confirm"
+            "  nothing changed: an alarm in {first}, with --confirm in {confirmed}"
+        )?;
+        writeln!(
+            text,
+            "  all figures of a method made worse, with --confirm:"
         )?;
         for it in &self.slowed {
-            write!(text, "  {:<12}", it.method)?;
+            write!(text, "    {:<12}", it.method)?;
             for (percent, alarms) in &it.nights {
                 let share = 100.0 * f64::from(alarms.confirmed) / f64::from(alarms.nights);
                 write!(text, "  +{percent}% found in {share:.0}%")?;

@@ -82,6 +82,8 @@ fn a_slower_method_turns_the_gate_red_and_nothing_else_does() {
         back.out
     );
 
+    several_runs_are_one_baseline(&program, &before, &after, &slow);
+
     // The second measurement is of the method as it is.
     let again = gate(
         &program,
@@ -128,6 +130,27 @@ fn a_slower_method_turns_the_gate_red_and_nothing_else_does() {
 
     one_job_measures_and_judges(&program, &before);
     what_cannot_be_compared_is_refused(&program, &before, &after);
+}
+
+fn several_runs_are_one_baseline(program: &Program, before: &Path, after: &Path, slow: &Path) {
+    let baselines = program.home().join("baselines");
+    for run in [before, after] {
+        let folder = baselines.join(run.file_name().unwrap());
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(run.join("run.json"), folder.join("run.json")).unwrap();
+    }
+    let red = gate(program, &baselines, slow, &[]);
+    assert_eq!(red.code, Some(3), "{}{}", red.out, red.err);
+    assert_eq!(red.out.matches("baseline   ").count(), 2, "{}", red.out);
+    let also = slow.to_str().unwrap();
+    let own = gate(program, &baselines, slow, &["--baseline", also]);
+    assert_eq!(own.code, Some(5), "{}", own.out);
+    assert!(own.err.contains("held against"), "{}", own.err);
+    let empty = program.home().join("empty");
+    fs::create_dir_all(&empty).unwrap();
+    let none = gate(program, &empty, slow, &[]);
+    assert_eq!(none.code, Some(2), "{}", none.out);
+    assert!(none.err.contains("has none in it"), "{}", none.err);
 }
 
 fn one_job_measures_and_judges(program: &Program, before: &Path) {
@@ -242,7 +265,11 @@ fn the_selftest_makes_nights_of_recorded_runs() {
     assert!(matches!(ended.code, Some(0 | 1)), "{}", ended.err);
     let found: Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(found["cells"], 5);
-    assert_eq!(found["quiet"]["nights"], 20);
+    for (simulated, baselines) in [(0, 1), (1, 4)] {
+        let simulated = &found["simulated"][simulated];
+        assert_eq!(simulated["baselines"], baselines, "{simulated}");
+        assert_eq!(simulated["quiet"]["nights"], 20, "{simulated}");
+    }
     assert_eq!(found["injected"].as_array().unwrap().len(), 3);
     let runs: Vec<String> = program
         .runs()

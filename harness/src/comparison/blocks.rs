@@ -1,11 +1,16 @@
-//! From the blocks of two runs to changes.
+//! From the blocks of a baseline and of a candidate to changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Found, Rules, Side, Weight, Worsening};
-use crate::ids::MethodId;
+use crate::cell::{Key, key, ratios_to_direct};
 use crate::run::{CONTROL, Measurement, Run, Unit};
-use crate::stats::{Shift, benjamini_hochberg, geometric_mean, hodges_lehmann, holm, median};
+use crate::stats::{
+    self, Moves, Scatter, Shift, benjamini_hochberg, geometric_mean, hodges_lehmann, holm, median,
+};
+
+/// So many baselines show by themselves how much a run moves.
+const ENOUGH_RUNS: usize = 3;
 
 /// A cell's blocks in one run.
 #[derive(Default)]
@@ -16,45 +21,85 @@ struct Blocks {
     ratios: Vec<f64>,
 }
 
-/// A method, a scenario and a metric.
-pub(super) type Key<'a> = (&'a MethodId, &'a str, &'a str);
-
-/// Every cell that one of the runs has, in the order of the candidate's and then the baseline's.
-pub(super) fn changes(baseline: &Run, candidate: &Run, rules: &Rules) -> Vec<Change> {
-    let (before, after) = (cells(baseline), cells(candidate));
-    let mut order: Vec<(Key<'_>, Unit)> = Vec::new();
-    for m in candidate.measurements.iter().chain(&baseline.measurements) {
-        let key = (key(m), m.unit);
-        if m.valid && !order.contains(&key) {
-            order.push(key);
-        }
-    }
+/// Every cell that one of the runs has, in the order of the candidate's and then the baselines'; and by how much a run
+/// as a whole is taken to move.
+pub(super) fn changes(baselines: &[Run], candidate: &Run, rules: &Rules) -> (Vec<Change>, f64) {
+    let before: Vec<_> = baselines.iter().map(cells).collect();
+    let after = cells(candidate);
+    let mut seen = BTreeSet::new();
+    let runs = std::iter::once(candidate).chain(baselines);
+    let measured = runs.flat_map(|run| run.measurements.iter().filter(|m| m.valid));
+    let order = measured.filter(|m| seen.insert(key(m)));
+    let moving = Moving::of(baselines, rules);
     let mut changes: Vec<Change> = order
-        .into_iter()
-        .map(|(key, unit)| change(key, unit, (before.get(&key), after.get(&key)), rules))
+        .map(|m| {
+            let (key, unit) = (key(m), m.unit);
+            let before: Vec<&Blocks> = before.iter().filter_map(|run| run.get(&key)).collect();
+            let after: Vec<&Blocks> = after.get(&key).into_iter().collect();
+            change(key, unit, (&before, &after), (rules, moving.of_cell(key)))
+        })
         .collect();
     correct(&mut changes);
     for change in &mut changes {
         judge(change, rules);
     }
-    changes
+    (changes, moving.spread)
 }
 
-pub(super) fn key(m: &Measurement) -> Key<'_> {
-    (&m.method, m.scenario.as_str(), m.metric.as_str())
+/// By how much a run as a whole moves: as the baselines show it, or, where there are too few of them, as the rules say.
+struct Moving<'a> {
+    /// Over all blocking cells: a standard deviation.
+    spread: f64,
+    /// In each of them, where the baselines show it.
+    cells: BTreeMap<Key<'a>, Moves>,
+}
+
+impl<'a> Moving<'a> {
+    fn of(baselines: &'a [Run], rules: &Rules) -> Self {
+        let cells = if baselines.len() >= ENOUGH_RUNS {
+            scatter(baselines, rules)
+        } else {
+            Vec::new()
+        };
+        let (like, scatters): (Vec<&Measurement>, Vec<Scatter>) = cells.into_iter().unzip();
+        let moves = stats::moderated(&scatters);
+        Self {
+            spread: stats::spread(&scatters).unwrap_or(rules.spread),
+            cells: like.into_iter().map(key).zip(moves).collect(),
+        }
+    }
+
+    fn of_cell(&self, key: Key<'_>) -> Moves {
+        self.cells.get(&key).copied().unwrap_or(Moves {
+            variance: self.spread.powi(2),
+            freedom: None,
+        })
+    }
+}
+
+/// How each blocking cell scatters that all these runs have; all of it logarithms of ratios to `direct`.
+pub(super) fn scatter<'a>(runs: &'a [Run], rules: &Rules) -> Vec<(&'a Measurement, Scatter)> {
+    let ratios: Vec<_> = runs.iter().map(ratios).collect();
+    let mut seen = BTreeSet::new();
+    let first = runs.first().into_iter().flat_map(valid);
+    let cells = first.filter(|m| {
+        let weight = rules.weight(m.method.as_str(), &m.scenario, &m.metric);
+        weight == Weight::Blocking && seen.insert(key(m))
+    });
+    let cells = cells.filter_map(|m| {
+        let logs = ratios.iter().map(|run| {
+            let blocks = run.get(&key(m))?.values();
+            Some(blocks.map(|ratio| ratio.ln()).collect())
+        });
+        let logs: Option<Vec<Vec<f64>>> = logs.collect();
+        Some((m, Scatter::of(&logs?)?))
+    });
+    cells.collect()
 }
 
 fn valid(run: &Run) -> impl Iterator<Item = &Measurement> {
     let all = run.measurements.iter();
     all.filter(|m| m.valid && m.value > 0.0)
-}
-
-/// The figures of `direct`, by scenario, metric and block.
-fn control(run: &Run) -> BTreeMap<(&str, &str, u32), f64> {
-    let of_control = valid(run).filter(|m| m.method.as_str() == CONTROL);
-    of_control
-        .map(|m| ((m.scenario.as_str(), m.metric.as_str(), m.block), m.value))
-        .collect()
 }
 
 fn cells(run: &Run) -> BTreeMap<Key<'_>, Blocks> {
@@ -75,26 +120,28 @@ fn cells(run: &Run) -> BTreeMap<Key<'_>, Blocks> {
 fn change(
     (method, scenario, metric): Key<'_>,
     unit: Unit,
-    (before, after): (Option<&Blocks>, Option<&Blocks>),
-    rules: &Rules,
+    (before, after): (&[&Blocks], &[&Blocks]),
+    (rules, moves): (&Rules, Moves),
 ) -> Change {
-    let mut note = None;
-    let worsening = match (before, after) {
-        (Some(before), Some(after)) => {
-            let paired = !before.ratios.is_empty() && !after.ratios.is_empty();
-            if !paired && method.as_str() != CONTROL {
-                note = Some("not held against `direct`, which is not in both runs".to_owned());
-            }
-            let logs = |blocks: &Blocks| logarithms(blocks, paired, unit);
-            worsening(&logs(before), &logs(after), rules)
-        }
-        _ => None,
-    };
-    let side = |blocks: &Blocks| {
+    let both = [before, after];
+    let paired = both
+        .iter()
+        .all(|side| side.iter().all(|run| !run.ratios.is_empty()));
+    let there = both.iter().all(|side| !side.is_empty());
+    let unpaired = there && !paired && method.as_str() != CONTROL;
+    let [logs_before, logs_after] = both.map(|side| -> Vec<Vec<f64>> {
+        let runs = side.iter();
+        runs.map(|run| logarithms(run, paired, unit)).collect()
+    });
+    let side = |runs: &[&Blocks]| {
+        let all = |of: fn(&Blocks) -> &[f64]| -> Vec<f64> {
+            runs.iter().flat_map(|run| of(run)).copied().collect()
+        };
+        let (values, ratios) = (all(|run| &run.values), all(|run| &run.ratios));
         Some(Side {
-            median: median(&blocks.values)?,
-            ratio_to_direct: geometric_mean(&blocks.ratios).map(|ratio| ratio.value),
-            blocks: u32::try_from(blocks.values.len()).unwrap_or(u32::MAX),
+            median: median(&values)?,
+            ratio_to_direct: geometric_mean(&ratios).map(|ratio| ratio.value),
+            blocks: u32::try_from(values.len()).unwrap_or(u32::MAX),
         })
     };
     Change {
@@ -103,11 +150,11 @@ fn change(
         metric: metric.to_owned(),
         unit,
         weight: rules.weight(method.as_str(), scenario, metric),
-        baseline: before.and_then(side),
-        candidate: after.and_then(side),
-        worsening,
+        baseline: side(before),
+        candidate: side(after),
+        worsening: worsening(&logs_before, &logs_after, rules.level, moves),
         found: Found::Same,
-        note,
+        note: unpaired.then(|| "not held against `direct`, which is not in all runs".to_owned()),
     }
 }
 
@@ -122,31 +169,31 @@ fn logarithms(blocks: &Blocks, paired: bool, unit: Unit) -> Vec<f64> {
     values.iter().map(|value| sign * value.ln()).collect()
 }
 
-/// The ratio to `direct` in each block, of each cell that has one.
+/// The ratio to `direct` in each block, of each cell that can be held against it.
 pub(super) fn ratios(run: &Run) -> BTreeMap<Key<'_>, BTreeMap<u32, f64>> {
-    let control = control(run);
-    let mut ratios: BTreeMap<Key<'_>, BTreeMap<u32, f64>> = BTreeMap::new();
-    for m in valid(run).filter(|m| m.method.as_str() != CONTROL) {
-        if let Some(base) = control.get(&(&m.scenario, &m.metric, m.block)) {
-            ratios
-                .entry(key(m))
-                .or_default()
-                .insert(m.block, m.value / base);
-        }
-    }
+    let mut ratios = ratios_to_direct(&run.measurements);
+    ratios.retain(|(method, ..), blocks| {
+        blocks.retain(|_, ratio| *ratio > 0.0);
+        method.as_str() != CONTROL && !blocks.is_empty()
+    });
     ratios
 }
 
-fn worsening(before: &[f64], after: &[f64], rules: &Rules) -> Option<Worsening> {
-    let shift = Shift::between(before, after)?.allowing(rules.spread);
+fn worsening(
+    before: &[Vec<f64>],
+    after: &[Vec<f64>],
+    level: f64,
+    moves: Moves,
+) -> Option<Worsening> {
+    let shift = Shift::between(before, after)?.allowing(moves);
     let (low, high) = shift.interval();
     Some(Worsening {
-        estimate: hodges_lehmann(before, after)?.exp(),
+        estimate: hodges_lehmann(&before.concat(), &after.concat())?.exp(),
         low: low.exp(),
         high: high.exp(),
         p: shift.p_above(),
         adjusted: 1.0,
-        detectable: shift.detectable(rules.level).exp(),
+        detectable: shift.detectable(level).exp(),
     })
 }
 

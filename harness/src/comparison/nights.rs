@@ -1,13 +1,14 @@
 //! How good a gate is, by nights that are made of blocks that were really measured.
 //!
 //! Of several runs with nothing changed between them, each cell is taken apart: its mean, by how much each run as a
-//! whole lies beside it, and by how much each block lies beside its run. A night puts runs together anew: the move of one
-//! of the runs, and blocks of any of them, each whole, so that what its cells have in common stays so. The gate judges
-//! two such runs, and a third stands for the second measurement of what looks worse: an alarm is a false one. To
-//! find what a gate would see, the figures of one method are made worse by a factor first.
+//! whole lies beside it, and by how much each block lies beside its run. A night puts runs together anew: the moves of all
+//! of the runs with signs drawn by lot, which scatter as they do, and blocks of any of them; each for all cells at once, so
+//! that what these have in common stays so. The gate judges such runs, and one more stands for the second measurement of what looks worse: an alarm is a false one. To find what
+//! a gate would see, the figures of one method are made worse by a factor first.
 //!
-//! B. Efron, "Bootstrap Methods", Annals of Statistics 7 (1979), 1-26. Whole runs are not simply drawn again, since what
-//! chance did to their means would then count twice.
+//! B. Efron, "Bootstrap Methods", Annals of Statistics 7 (1979), 1-26; the signs are those of C. F. J. Wu, "Jackknife,
+//! Bootstrap and Other Resampling Methods in Regression Analysis", Annals of Statistics 14 (1986), §7. Whole runs are not
+//! simply drawn again, since what chance did to their means would then count twice.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +17,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde::Serialize;
 
-use super::{Acknowledgements, Comparison, Decision, Found, Rules, Weight, blocks};
+use super::{Acknowledgements, Comparison, Decision, Found, Rules, blocks};
+use crate::cell::key;
 use crate::ids::MethodId;
 use crate::run::{CONTROL, Measurement, Run};
-use crate::stats::median;
+use crate::stats::{self, Scatter, median};
 
 /// Runs with nothing changed between them, to make nights of.
 pub struct Nights<'a> {
@@ -30,6 +32,7 @@ pub struct Nights<'a> {
     drawn_from: Vec<(usize, u32)>,
     runs: usize,
     cells: Vec<Cell>,
+    spread: f64,
     rules: &'a Rules,
 }
 
@@ -40,12 +43,20 @@ struct Cell {
     /// The median of `direct`, in the unit.
     control: f64,
     mean: f64,
-    /// The variance of a run as a whole, beyond what its blocks explain.
-    between: f64,
-    /// By how much each run lies beside the mean, of which so much is left as the blocks do not explain.
+    /// By how much each run lies beside the mean: so much of it that their sum with signs drawn by lot scatters as a run
+    /// does beyond what its blocks explain.
     moves: Vec<f64>,
     /// By how much each block lies beside its run.
     rest: BTreeMap<(usize, u32), f64>,
+}
+
+/// How a night is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Night<'a> {
+    /// So many runs are the baseline.
+    pub baselines: u8,
+    /// A method that is worse by a factor in all its figures; nothing is, where absent.
+    pub worse: Option<(&'a MethodId, f64)>,
 }
 
 /// What a gate said in many nights.
@@ -65,20 +76,26 @@ impl<'a> Nights<'a> {
     #[must_use]
     pub fn of(runs: &[Run], rules: &'a Rules) -> Option<Self> {
         let first = runs.first().filter(|_| runs.len() >= 2)?;
+        let (of, scatters): (Vec<&Measurement>, Vec<Scatter>) =
+            blocks::scatter(runs, rules).into_iter().unzip();
+        let spread = stats::spread(&scatters)?;
+        // What is left of a mean's distance from the others without what chance did to its blocks; one share for all
+        // cells, since of one alone it is hardly known.
+        let of_means: f64 = scatters.iter().map(|scatter| scatter.of_means).sum();
+        let between: f64 = scatters.iter().map(Scatter::between).sum();
+        let others = f64::from(u32::try_from(runs.len() - 1).ok()?);
+        let left = if between > 0.0 {
+            (between / of_means / others).sqrt()
+        } else {
+            0.0
+        };
         let ratios: Vec<_> = runs.iter().map(blocks::ratios).collect();
-        let mut cells: Vec<Cell> = Vec::new();
-        for m in first.measurements.iter().filter(|m| m.valid) {
-            let blocking =
-                rules.weight(m.method.as_str(), &m.scenario, &m.metric) == Weight::Blocking;
-            let known = cells
-                .iter()
-                .any(|cell| blocks::key(&cell.like) == blocks::key(m));
-            if blocking && !known {
-                let of_runs: Option<Vec<_>> =
-                    ratios.iter().map(|run| run.get(&blocks::key(m))).collect();
-                cells.extend(of_runs.and_then(|of_runs| Cell::take_apart(m, runs, &of_runs)));
-            }
-        }
+        let cells = of.into_iter().zip(&scatters).filter_map(|(like, scatter)| {
+            let of_runs = ratios.iter().map(|run| run.get(&key(like)));
+            let of_runs: Option<Vec<_>> = of_runs.collect();
+            Cell::take_apart(like, runs, &of_runs?, (scatter, left))
+        });
+        let cells: Vec<Cell> = cells.collect();
         let drawn_from = runs.iter().enumerate().flat_map(|(index, run)| {
             let blocks = run.measurements.iter().map(|m| m.block + 1).max();
             (0..blocks.unwrap_or_default()).map(move |block| (index, block))
@@ -88,12 +105,13 @@ impl<'a> Nights<'a> {
         frame.measurements.clear();
         frame.probes.clear();
         let blocks = u32::try_from(drawn_from.len() / runs.len()).ok()?;
-        (!cells.is_empty()).then_some(Self {
+        Some(Self {
             frame,
             blocks,
             drawn_from,
             runs: runs.len(),
             cells,
+            spread,
             rules,
         })
     }
@@ -105,38 +123,39 @@ impl<'a> Nights<'a> {
     }
 
     /// By how much a run as a whole moves, beyond what its blocks show: a standard deviation of the logarithms, pooled
-    /// over the blocking cells. The between-groups component of a one-way analysis of variance with random effects
-    /// (S. R. Searle et al., "Variance Components", 1992, §3.6), where what is below zero counts as zero in each cell.
+    /// over the blocking cells.
     #[must_use]
     pub fn spread(&self) -> f64 {
-        let sum: f64 = self.cells.iter().map(|cell| cell.between).sum();
-        (sum / count(self.cells.len())).sqrt()
+        self.spread
     }
 
-    /// Has the gate judge `nights`, in which `worse` is worse by its factor in all its figures; an alarm counts where
-    /// it names that method, or any where nothing is worse.
+    /// Has the gate judge so many nights; an alarm counts where it names the method that is worse, or any where nothing
+    /// is.
     #[must_use]
-    pub fn judged(&self, nights: u32, worse: Option<(&MethodId, f64)>, seed: u64) -> Alarms {
+    pub fn judged(&self, night: Night<'_>, nights: u32, seed: u64) -> Alarms {
+        let Night { baselines, worse } = night;
         let mut random = SmallRng::seed_from_u64(seed);
         let mut alarms = Alarms {
             nights,
             first: 0,
             confirmed: 0,
         };
+        let named = |comparison: &Comparison| {
+            comparison.blocking().any(|change| {
+                change.found == Found::Worse
+                    && worse.is_none_or(|(method, _)| change.method == *method)
+            })
+        };
         for _ in 0..nights {
-            let baseline = self.run(None, &mut random);
+            let baselines: Vec<Run> = (0..baselines.max(1))
+                .map(|_| self.run(None, &mut random))
+                .collect();
             let candidate = self.run(worse, &mut random);
             let again = self.run(worse, &mut random);
-            let named = |comparison: &Comparison| {
-                comparison.blocking().any(|change| {
-                    change.found == Found::Worse
-                        && worse.is_none_or(|(method, _)| change.method == *method)
-                })
-            };
-            let mut comparison = self.judge(&baseline, &candidate);
+            let mut comparison = self.judge(&baselines, &candidate);
             alarms.first += u32::from(named(&comparison));
             if comparison.decision == Decision::Regressed {
-                comparison.confirm(&self.judge(&baseline, &again), self.rules);
+                comparison.confirm(&self.judge(&baselines, &again), self.rules);
                 alarms.confirmed += u32::from(named(&comparison));
             }
         }
@@ -146,10 +165,16 @@ impl<'a> Nights<'a> {
     /// The smallest slowdown of `method`, in whole percent up to 100, that is found in `share` of the nights, with the
     /// second measurement; none where there is none.
     #[must_use]
-    pub fn smallest(&self, method: &MethodId, share: f64, nights: u32, seed: u64) -> Option<u32> {
+    pub fn smallest(
+        &self,
+        (method, baselines): (&MethodId, u8),
+        share: f64,
+        (nights, seed): (u32, u64),
+    ) -> Option<u32> {
         let found = |percent: u32| {
             let factor = 1.0 + f64::from(percent) / 100.0;
-            let alarms = self.judged(nights, Some((method, factor)), seed);
+            let worse = Some((method, factor));
+            let alarms = self.judged(Night { baselines, worse }, nights, seed);
             f64::from(alarms.confirmed) >= share * f64::from(nights)
         };
         if !found(100) {
@@ -167,15 +192,16 @@ impl<'a> Nights<'a> {
         Some(caught)
     }
 
-    fn judge(&self, baseline: &Run, candidate: &Run) -> Comparison {
+    fn judge(&self, baselines: &[Run], candidate: &Run) -> Comparison {
         let nothing = Acknowledgements::default();
-        Comparison::between((baseline, candidate), self.rules, &nothing, Date::ZERO)
+        Comparison::between((baselines, candidate), self.rules, &nothing, Date::ZERO)
     }
 
     /// A run that could have been.
     fn run(&self, worse: Option<(&MethodId, f64)>, random: &mut SmallRng) -> Run {
         let mut run = self.frame.clone();
-        let moved = random.random_range(0..self.runs);
+        let sign = |_run| if random.random_bool(0.5) { 1.0 } else { -1.0 };
+        let signs: Vec<f64> = (0..self.runs).map(sign).collect();
         for block in 0..self.blocks {
             let from = self.drawn_from[random.random_range(0..self.drawn_from.len())];
             for cell in &self.cells {
@@ -191,7 +217,13 @@ impl<'a> Nights<'a> {
                 } else {
                     factor
                 };
-                let ratio = (cell.mean + cell.moves[moved] + rest).exp() * factor;
+                let moved: f64 = cell
+                    .moves
+                    .iter()
+                    .zip(&signs)
+                    .map(|(by, sign)| by * sign)
+                    .sum();
+                let ratio = (cell.mean + moved + rest).exp() * factor;
                 let like = |value: f64| Measurement {
                     block,
                     value,
@@ -215,27 +247,12 @@ impl Cell {
         like: &Measurement,
         runs: &[Run],
         ratios: &[&BTreeMap<u32, f64>],
+        (scatter, left): (&Scatter, f64),
     ) -> Option<Self> {
-        let logs = ratios
-            .iter()
-            .map(|run| run.values().map(|ratio| ratio.ln()).collect());
-        let logs: Vec<Vec<f64>> = logs.collect();
-        let of_runs: Option<Vec<_>> = logs.iter().map(|run| mean_and_variance(run)).collect();
-        let of_runs = of_runs?;
-        let means: Vec<f64> = of_runs.iter().map(|(mean, _)| *mean).collect();
-        let within = of_runs.iter().map(|(_, variance)| variance).sum::<f64>() / count(runs.len());
-        let (mean, of_mean) = mean_and_variance(&means)?;
-        let of_means = of_mean * count(means.len());
-        let between = (of_means - within).max(0.0);
-        let left = if of_means > 0.0 {
-            (between / of_means).sqrt()
-        } else {
-            0.0
-        };
         let mut rest = BTreeMap::new();
-        for (index, (run, own)) in ratios.iter().zip(&means).enumerate() {
+        for (index, (run, own)) in ratios.iter().zip(&scatter.means).enumerate() {
             // A sample lies closer to its own mean than to the true one.
-            let n = count(run.len());
+            let n = f64::from(u32::try_from(run.len()).ok()?);
             let widened = (n / (n - 1.0)).sqrt();
             rest.extend(
                 run.iter()
@@ -249,25 +266,13 @@ impl Cell {
         let control = runs
             .iter()
             .flat_map(|run| run.measurements.iter().filter(of_control));
+        let moves = scatter.means.iter();
         Some(Self {
             like: like.clone(),
             control: median(&control.map(|m| m.value).collect::<Vec<_>>())?,
-            mean,
-            between,
-            moves: means.iter().map(|own| (own - mean) * left).collect(),
+            mean: scatter.mean,
+            moves: moves.map(|own| (own - scatter.mean) * left).collect(),
             rest,
         })
     }
-}
-
-/// The mean and the variance of the mean, of two values or more.
-fn mean_and_variance(values: &[f64]) -> Option<(f64, f64)> {
-    let n = count(values.len());
-    let mean = values.iter().sum::<f64>() / n;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (values.len() >= 2).then(|| (mean, squares / (n - 1.0) / n))
-}
-
-fn count(n: usize) -> f64 {
-    f64::from(u32::try_from(n).unwrap_or(u32::MAX))
 }

@@ -11,13 +11,16 @@ use crate::run::Unit;
 pub const RULES: &str = include_str!("rules.toml");
 
 /// What makes a change a regression.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Rules {
     /// The chance of one false alarm over all blocking cells, above 0 and below 1.
     pub level: f64,
+    /// The chance that a second measurement of a cell agrees by accident, above 0 and below 1.
+    pub confirm: f64,
     /// The share below which a change is no regression.
     pub relative: f64,
-    /// The standard deviation of a run as a whole, as a share, beyond what its blocks show.
+    /// The standard deviation of a run as a whole, as a share, beyond what its blocks show: where there are too few
+    /// baselines to show it.
     pub spread: f64,
     /// The share that must be ruled out for a blocking cell to be clear.
     pub unclear: f64,
@@ -45,15 +48,7 @@ pub enum RulesError {
 
 impl Default for Rules {
     fn default() -> Self {
-        let file: RulesFile = toml::from_str(RULES).expect("a test reads the built-in rules");
-        Self {
-            level: file.level.unwrap_or_default(),
-            relative: file.relative.unwrap_or_default(),
-            spread: file.spread.unwrap_or_default(),
-            unclear: file.unclear.unwrap_or_default(),
-            absolute: file.absolute,
-            blocking: file.blocking,
-        }
+        toml::from_str(RULES).expect("a test reads the built-in rules")
     }
 }
 
@@ -66,6 +61,7 @@ impl Rules {
         let file: RulesFile = toml::from_str(text)?;
         let mut rules = Self::default();
         rules.level = file.level.unwrap_or(rules.level);
+        rules.confirm = file.confirm.unwrap_or(rules.confirm);
         rules.relative = file.relative.unwrap_or(rules.relative);
         rules.spread = file.spread.unwrap_or(rules.spread);
         rules.unclear = file.unclear.unwrap_or(rules.unclear);
@@ -84,18 +80,17 @@ impl Rules {
         };
         let Self {
             level,
+            confirm,
             relative,
             spread,
             unclear,
             absolute,
             ..
         } = &rules;
-        range(
-            "level",
-            *level,
-            *level > 0.0 && *level < 1.0,
-            "above 0 and below 1",
-        )?;
+        for (key, chance) in [("level", *level), ("confirm", *confirm)] {
+            let fits = chance > 0.0 && chance < 1.0;
+            range(key, chance, fits, "above 0 and below 1")?;
+        }
         range(
             "relative",
             *relative,
@@ -160,6 +155,7 @@ impl Rules {
 #[serde(deny_unknown_fields)]
 struct RulesFile {
     level: Option<f64>,
+    confirm: Option<f64>,
     relative: Option<f64>,
     spread: Option<f64>,
     unclear: Option<f64>,
@@ -195,6 +191,7 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         for (text, named) in [
             ("level = 0", "`level` is 0"),
+            ("confirm = 1", "`confirm` is 1"),
             ("relative = -1", "`relative` is -1"),
             ("[absolute]\nus = -1", "`absolute.us` is -1"),
             ("[absolute]\nkg = 1", "`absolute.kg`"),

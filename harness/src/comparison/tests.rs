@@ -17,24 +17,8 @@ fn run(cells: &[(&str, &str, Unit, &[f64])]) -> Run {
         nodes: 3,
     };
     let measurements = cells.iter().flat_map(|(method, metric, unit, values)| {
-        (0u32..).zip(*values).map(|(block, value)| Measurement {
-            method: method.parse().unwrap(),
-            scenario: "http".into(),
-            metric: (*metric).into(),
-            unit: *unit,
-            block,
-            access: Effort::Unmodified,
-            count: 1,
-            value: *value,
-            p50: None,
-            p90: None,
-            p99: None,
-            max: None,
-            errors: 0,
-            histogram: None,
-            valid: true,
-            invalid_reason: None,
-        })
+        let blocks = (0u32..).zip(*values);
+        blocks.map(|(block, value)| Measurement::sample((method, metric, *unit), block, *value))
     });
     Run {
         schema_version: crate::run::SCHEMA_VERSION,
@@ -85,7 +69,8 @@ fn times(values: &[f64], by: f64) -> Vec<f64> {
 
 fn between(baseline: &Run, candidate: &Run) -> Comparison {
     let nothing = Acknowledgements::default();
-    Comparison::between((baseline, candidate), &Rules::default(), &nothing, TODAY)
+    let baselines = std::slice::from_ref(baseline);
+    Comparison::between((baselines, candidate), &Rules::default(), &nothing, TODAY)
 }
 
 fn of<'a>(comparison: &'a Comparison, method: &str) -> &'a Change {
@@ -149,7 +134,7 @@ fn a_change_below_the_floors_is_no_regression_however_sure() {
     let rules = Rules::read("spread = 0").unwrap();
     let slower = latency(&DIRECT, &times(&ROUTE, 1.045));
     let sure = Comparison::between(
-        (&latency(&DIRECT, &ROUTE), &slower),
+        (&[latency(&DIRECT, &ROUTE)], &slower),
         &rules,
         &Acknowledgements::default(),
         TODAY,
@@ -234,7 +219,7 @@ fn what_is_acknowledged_passes_until_its_day() {
     let file = "[[acknowledge]]\nwhat = 'route/http/*'\nby = 'ada'\nreason = 'new path'\nuntil = '2026-11-24'";
     let accepted = Acknowledgements::read(file).unwrap();
     let (a, b) = (
-        latency(&DIRECT, &ROUTE),
+        [latency(&DIRECT, &ROUTE)],
         latency(&DIRECT, &times(&ROUTE, 1.2)),
     );
     let on = |day| Comparison::between((&a, &b), &Rules::default(), &accepted, day);
@@ -252,9 +237,8 @@ fn what_is_acknowledged_passes_until_its_day() {
     );
 }
 
-#[test]
-fn a_required_verdict_that_changes_is_found_and_a_probe_that_is_gone_too() {
-    let probe = |verdict, level| ProbeResult {
+fn probe(verdict: Verdict, level: Level) -> ProbeResult {
+    ProbeResult {
         id: "dns/srv".into(),
         method: "route".parse().unwrap(),
         level,
@@ -265,7 +249,11 @@ fn a_required_verdict_that_changes_is_found_and_a_probe_that_is_gone_too() {
         seen: "NXDOMAIN".into(),
         reason: None,
         duration_ms: 1.0,
-    };
+    }
+}
+
+#[test]
+fn a_required_verdict_that_changes_is_found_and_a_probe_that_is_gone_too() {
     let with = |probes: Vec<ProbeResult>| {
         let mut run = latency(&DIRECT, &ROUTE);
         run.probes = probes;
@@ -347,16 +335,64 @@ fn simulated_nights_raise_no_alarm_where_nothing_changed_and_find_what_did() {
         "whole runs move by 8%: {spread}"
     );
     let route = MethodId::of("route");
-    let quiet = nights.judged(200, None, 7);
+    let judged = |baselines, worse| nights.judged(Night { baselines, worse }, 200, 7);
+    let quiet = judged(1, None);
     assert_eq!((quiet.nights, quiet.confirmed), (200, 0), "{quiet:?}");
-    let slow = nights.judged(200, Some((&route, 1.2)), 7);
+    let slow = judged(1, Some((&route, 1.2)));
     assert!(
         slow.confirmed > 190 && slow.confirmed <= slow.first,
         "{slow:?}"
     );
-    let smallest = nights.smallest(&route, 0.8, 100, 7).unwrap();
-    assert!((8..=18).contains(&smallest), "{smallest}%");
+    let smallest = |baselines| nights.smallest((&route, baselines), 0.8, (100, 7)).unwrap();
+    let (one, four) = (smallest(1), smallest(4));
+    assert!((8..=18).contains(&one), "{one}%");
+    assert!(four < one, "{four}% with four baselines, {one}% with one");
     assert!(Nights::of(&runs[..1], &rules).is_none());
+}
+
+#[test]
+fn several_baselines_see_smaller_changes_and_show_how_much_a_run_moves() {
+    let runs = nights();
+    let slower = latency(&DIRECT, &times(&ROUTE, 1.09));
+    let against = |baselines: &[Run]| {
+        let nothing = Acknowledgements::default();
+        Comparison::between((baselines, &slower), &Rules::default(), &nothing, TODAY)
+    };
+    let (one, four) = (against(&runs[..1]), against(&runs));
+    assert_eq!((one.baselines.len(), four.baselines.len()), (1, 4));
+    assert!((one.spread - Rules::default().spread).abs() < 1e-12);
+    assert!(four.spread < 0.02, "{}", four.spread);
+    let low = |comparison: &Comparison| of(comparison, "route").worsening.unwrap().low;
+    assert!(low(&four) > low(&one), "{} and {}", low(&four), low(&one));
+    assert_eq!(four.decision, Decision::Regressed, "{four:?}");
+    let restless: Vec<Run> = (0u8..4)
+        .map(|night| latency(&DIRECT, &times(&ROUTE, 1.0 + 0.1 * f64::from(night))))
+        .collect();
+    let unsure = against(&restless);
+    assert!(unsure.spread > 0.1, "{}", unsure.spread);
+    assert_eq!(unsure.decision, Decision::Pass, "{unsure:?}");
+}
+
+#[test]
+fn verdicts_are_held_against_the_latest_baseline() {
+    let at = |day: i64, verdict: Verdict| {
+        let mut run = latency(&DIRECT, &ROUTE);
+        run.run.started_at = jiff::Timestamp::from_second(day * 86_400).unwrap();
+        run.probes = vec![probe(verdict, Level::Must)];
+        run
+    };
+    let earlier = [at(2, Verdict::Pass), at(1, Verdict::Fail)];
+    let judged = |verdict| {
+        let nothing = Acknowledgements::default();
+        Comparison::between(
+            (&earlier, &at(3, verdict)),
+            &Rules::default(),
+            &nothing,
+            TODAY,
+        )
+    };
+    assert_eq!(judged(Verdict::Pass).decision, Decision::Pass);
+    assert_eq!(judged(Verdict::Fail).decision, Decision::VerdictChanged);
 }
 
 proptest! {

@@ -1,86 +1,54 @@
 //! From measurements to statistics over blocks: a pure function.
 
-use std::collections::BTreeMap;
-
-use crate::ids::MethodId;
-use crate::run::{CONTROL, Measurement, Summary, Unit};
+use crate::cell::{key, ratios_to_direct};
+use crate::run::{Measurement, Summary};
 use crate::stats::{geometric_mean, median};
 
 /// One line for each method, scenario and metric, over the blocks in which the figure is valid. Order is
 /// that of the measurements.
 pub(super) fn summarise(measurements: &[Measurement]) -> Vec<Summary> {
-    let valid: Vec<&Measurement> = measurements.iter().filter(|m| m.valid).collect();
-    let mut control: BTreeMap<(&str, &str, u32), f64> = BTreeMap::new();
-    for m in valid.iter().filter(|m| m.method.as_str() == CONTROL) {
-        control.insert((&m.scenario, &m.metric, m.block), m.value);
-    }
-    let mut order: Vec<(&MethodId, &str, &str, Unit)> = Vec::new();
-    for m in &valid {
-        let key = (&m.method, m.scenario.as_str(), m.metric.as_str(), m.unit);
-        if !order.contains(&key) {
-            order.push(key);
+    let mut cells: Vec<(&Measurement, Vec<f64>)> = Vec::new();
+    for m in measurements.iter().filter(|m| m.valid) {
+        match cells.iter_mut().find(|(known, _)| key(known) == key(m)) {
+            Some((_, values)) => values.push(m.value),
+            None => cells.push((m, vec![m.value])),
         }
     }
-    let lines = order
-        .into_iter()
-        .filter_map(|(method, scenario, metric, unit)| {
-            let cells: Vec<&&Measurement> = valid
-                .iter()
-                .filter(|m| m.method == *method && m.scenario == scenario && m.metric == metric)
-                .collect();
-            let values: Vec<f64> = cells.iter().map(|m| m.value).collect();
-            // The same block's control only: what the machine does in one block it does to both.
-            let ratios: Vec<f64> = cells
-                .iter()
-                .filter_map(|m| {
-                    control
-                        .get(&(scenario, metric, m.block))
-                        .map(|base| m.value / base)
-                })
-                .collect();
-            let interval = geometric_mean(&values).and_then(|estimate| estimate.interval);
-            let ratio = geometric_mean(&ratios);
-            let ratio_interval = ratio.and_then(|ratio| ratio.interval);
-            Some(Summary {
-                method: method.clone(),
-                scenario: scenario.to_owned(),
-                metric: metric.to_owned(),
-                unit,
-                median: median(&values)?,
-                ci_low: interval.map(|(low, _)| low),
-                ci_high: interval.map(|(_, high)| high),
-                ratio_to_direct: ratio.map(|ratio| ratio.value),
-                ratio_ci_low: ratio_interval.map(|(low, _)| low),
-                ratio_ci_high: ratio_interval.map(|(_, high)| high),
-                blocks: u32::try_from(values.len()).unwrap_or(u32::MAX),
-            })
-        });
+    let ratios = ratios_to_direct(measurements);
+    let lines = cells.into_iter().filter_map(|(like, values)| {
+        let ratios = ratios
+            .get(&key(like))
+            .map(|blocks| blocks.values().copied());
+        let ratios: Vec<f64> = ratios.into_iter().flatten().collect();
+        let interval = geometric_mean(&values).and_then(|estimate| estimate.interval);
+        let ratio = geometric_mean(&ratios);
+        let ratio_interval = ratio.and_then(|ratio| ratio.interval);
+        Some(Summary {
+            method: like.method.clone(),
+            scenario: like.scenario.clone(),
+            metric: like.metric.clone(),
+            unit: like.unit,
+            median: median(&values)?,
+            ci_low: interval.map(|(low, _)| low),
+            ci_high: interval.map(|(_, high)| high),
+            ratio_to_direct: ratio.map(|ratio| ratio.value),
+            ratio_ci_low: ratio_interval.map(|(low, _)| low),
+            ratio_ci_high: ratio_interval.map(|(_, high)| high),
+            blocks: u32::try_from(values.len()).unwrap_or(u32::MAX),
+        })
+    });
     lines.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Effort;
+    use crate::run::Unit;
 
     fn cell(method: &str, block: u32, value: f64, valid: bool) -> Measurement {
         Measurement {
-            method: method.parse().unwrap(),
-            scenario: "http".into(),
-            metric: "requests".into(),
-            unit: Unit::PerSecond,
-            block,
-            access: Effort::Unmodified,
-            count: 1,
-            value,
-            p50: None,
-            p90: None,
-            p99: None,
-            max: None,
-            errors: 0,
-            histogram: None,
             valid,
-            invalid_reason: None,
+            ..Measurement::sample((method, "requests", Unit::PerSecond), block, value)
         }
     }
 

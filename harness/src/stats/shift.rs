@@ -8,55 +8,56 @@ const POWER: f64 = 0.8;
 /// Degrees of freedom beyond which Student's t is the normal distribution to six digits.
 const MOST_FREEDOM: f64 = 1e6;
 
-/// The difference between two independent samples of blocks, by Welch's t-test: their variances need not be equal.
+/// The difference between the blocks of some runs and those of others, by Welch's t-test: their variances need not be
+/// equal. Each run counts the same, however many blocks it has.
 ///
 /// B. L. Welch, "The Generalization of Student's Problem when Several Different Population Variances are Involved",
-/// Biometrika 34 (1947), 28-35.
+/// Biometrika 34 (1947), 28-35: its equation for any number of samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shift {
-    /// The mean of the second less that of the first.
+    /// The mean of the second runs' means less that of the first ones'.
     pub difference: f64,
     error: f64,
     freedom: f64,
+    /// How much of the variance of one run's move stands between the two sides.
+    moves: f64,
 }
 
 impl Shift {
-    /// From `first` to `second`; none where one of them has fewer than three values.
+    /// From the runs of `first` to those of `second`, each the values of its blocks. A run with fewer than three
+    /// values is left out; none where that leaves nothing of one side.
     #[must_use]
-    pub fn between(first: &[f64], second: &[f64]) -> Option<Self> {
-        if first.len() < 3 || second.len() < 3 {
-            return None;
-        }
-        let ((a, var_a), (b, var_b)) = (mean(first)?, mean(second)?);
-        let (var_a, var_b) = (var_a?, var_b?);
-        let error = (var_a + var_b).sqrt();
-        let share = |variance: f64, values: &[f64]| variance.powi(2) / (super::count(values) - 1.0);
-        let spread = share(var_a, first) + share(var_b, second);
-        // Of samples without any spread the difference is exact; the formula would divide by zero.
+    pub fn between<V: AsRef<[f64]>>(first: &[V], second: &[V]) -> Option<Self> {
+        let (first, second) = (Side::of(first)?, Side::of(second)?);
+        let variance = first.variance + second.variance;
+        let spread = first.spread + second.spread;
+        // Of runs without any spread the difference is exact; the formula would divide by zero.
         let freedom = if spread > 0.0 {
-            (var_a + var_b).powi(2) / spread
+            variance.powi(2) / spread
         } else {
-            super::count(first) + super::count(second) - 2.0
+            first.freedom + second.freedom
         };
-        let finite = [b - a, error, freedom].iter().all(|it| it.is_finite());
-        finite.then_some(Self {
-            difference: b - a,
-            error,
+        let shift = Self {
+            difference: second.mean - first.mean,
+            error: variance.sqrt(),
             freedom,
-        })
+            moves: 1.0 / first.runs + 1.0 / second.runs,
+        };
+        let figures = [shift.difference, shift.error, shift.freedom];
+        figures.iter().all(|it| it.is_finite()).then_some(shift)
     }
 
-    /// The same where each sample has also moved as a whole, by a chance that its own values do not show, with this
-    /// standard deviation: two such moves stand between them.
+    /// The same where each run has also moved as a whole, by a chance that its own values do not show.
     #[must_use]
-    pub fn allowing(self, spread: f64) -> Self {
-        let (own, whole) = (
-            self.error.powi(2),
-            self.error.powi(2) + 2.0 * spread.powi(2),
-        );
-        // Satterthwaite's: what is known beforehand has no degrees of freedom to lose.
-        let freedom = if own > 0.0 {
-            self.freedom * (whole / own).powi(2)
+    pub fn allowing(self, moves: Moves) -> Self {
+        let own = self.error.powi(2);
+        let moved = self.moves * moves.variance;
+        let whole = own + moved;
+        // Satterthwaite's; what is known beforehand has no degrees of freedom to lose.
+        let spread = own.powi(2) / self.freedom
+            + moves.freedom.map_or(0.0, |freedom| moved.powi(2) / freedom);
+        let freedom = if spread > 0.0 {
+            whole.powi(2) / spread
         } else {
             self.freedom
         };
@@ -103,6 +104,54 @@ impl Shift {
     }
 }
 
+/// By how much a run as a whole moves, beyond what its blocks show.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moves {
+    /// The variance of it.
+    pub variance: f64,
+    /// The degrees of freedom that this was estimated with; none where it is known beforehand.
+    pub freedom: Option<f64>,
+}
+
+/// The runs of one side.
+struct Side {
+    /// The mean of their means, and its variance.
+    mean: f64,
+    variance: f64,
+    /// What Welch's equation divides by: of each run the squared variance of its part, by its degrees of freedom.
+    spread: f64,
+    freedom: f64,
+    runs: f64,
+}
+
+impl Side {
+    fn of<V: AsRef<[f64]>>(runs: &[V]) -> Option<Self> {
+        let runs: Vec<&[f64]> = runs
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|run| run.len() >= 3)
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "there are few runs")]
+        let count = runs.len() as f64;
+        let mut side = Self {
+            mean: 0.0,
+            variance: 0.0,
+            spread: 0.0,
+            freedom: 0.0,
+            runs: count,
+        };
+        for run in &runs {
+            let (mean, variance) = mean(run)?;
+            let (of_mean, freedom) = (variance? / count.powi(2), super::count(run) - 1.0);
+            side.mean += mean / count;
+            side.variance += of_mean;
+            side.spread += of_mean.powi(2) / freedom;
+            side.freedom += freedom;
+        }
+        (!runs.is_empty()).then_some(side)
+    }
+}
+
 /// The Hodges-Lehmann estimate of the shift from `first` to `second`: the median of all differences between a value
 /// of the one and a value of the other. One odd block does not move it. None where one of them is empty.
 ///
@@ -123,12 +172,23 @@ mod tests {
 
     use super::*;
 
+    fn between(first: &[f64], second: &[f64]) -> Option<Shift> {
+        Shift::between(&[first], &[second])
+    }
+
+    fn known(deviation: f64) -> Moves {
+        Moves {
+            variance: deviation.powi(2),
+            freedom: None,
+        }
+    }
+
     #[test]
     fn the_test_agrees_with_a_worked_example() {
         // Variances of 0.5 over five values each: t = 2 / sqrt(0.2) = 4.472 on 8 degrees of freedom, whose 97.5%
         // quantile is 2.306.
         let (a, b) = ([1.0, 2.0, 3.0, 2.0, 2.0], [3.0, 4.0, 5.0, 4.0, 4.0]);
-        let shift = Shift::between(&a, &b).unwrap();
+        let shift = between(&a, &b).unwrap();
         assert!((shift.difference - 2.0).abs() < 1e-12);
         let error = (0.5_f64 / 5.0 * 2.0).sqrt();
         assert!((shift.error - error).abs() < 1e-12 && (shift.freedom - 8.0).abs() < 1e-9);
@@ -147,23 +207,21 @@ mod tests {
 
     #[test]
     fn too_few_blocks_carry_no_shift_and_equal_ones_an_exact_one() {
-        assert_eq!(Shift::between(&[1.0, 1.1], &[1.0, 1.1, 1.2]), None);
-        assert_eq!(
-            Shift::between(&[1.0, f64::NAN, 1.0], &[1.0, 1.1, 1.2]),
-            None
-        );
-        let exact = Shift::between(&[1.0; 3], &[2.0; 3]).unwrap();
+        assert_eq!(between(&[1.0, 1.1], &[1.0, 1.1, 1.2]), None);
+        assert_eq!(between(&[1.0, f64::NAN, 1.0], &[1.0, 1.1, 1.2]), None);
+        let exact = between(&[1.0; 3], &[2.0; 3]).unwrap();
         assert_eq!((exact.p_above(), exact.p_below()), (0.0, 1.0));
-        assert_eq!(Shift::between(&[1.0; 3], &[1.0; 3]).unwrap().p_above(), 1.0);
+        assert_eq!(between(&[1.0; 3], &[1.0; 3]).unwrap().p_above(), 1.0);
     }
 
     #[test]
     fn what_whole_samples_move_by_widens_the_interval_and_hides_what_is_smaller() {
         let (a, b) = ([0.0, 0.01, -0.01, 0.0, 0.01], [0.1, 0.11, 0.09, 0.1, 0.11]);
-        let sure = Shift::between(&a, &b).unwrap();
+        let sure = between(&a, &b).unwrap();
         assert!(sure.p_above() < 1e-6);
-        assert_eq!(sure.allowing(0.0), sure);
-        let unsure = sure.allowing(0.1);
+        let still = sure.allowing(known(0.0));
+        assert!((still.p_above() - sure.p_above()).abs() < 1e-12);
+        let unsure = sure.allowing(known(0.1));
         assert!((unsure.difference - sure.difference).abs() < 1e-12);
         // 0.1 of a standard error of about 0.1 * sqrt(2): a normal tail of 24%.
         assert!(
@@ -172,6 +230,30 @@ mod tests {
             unsure.p_above()
         );
         assert!(unsure.detectable(0.05) > sure.detectable(0.05));
+        let guessed = sure.allowing(Moves {
+            freedom: Some(3.0),
+            ..known(0.1)
+        });
+        assert!(
+            guessed.p_above() > unsure.p_above(),
+            "an estimate is less sure than what is known"
+        );
+    }
+
+    #[test]
+    fn more_runs_on_a_side_narrow_it_and_count_the_same_each() {
+        let (a, b) = ([0.0, 0.01, -0.01, 0.0], [0.1, 0.11, 0.09, 0.1]);
+        let low: Vec<f64> = a.iter().map(|value| value - 0.06).collect();
+        let long = [0.06; 20];
+        let shift = Shift::between(&[&low[..], &a, &long], &[&b[..]]).unwrap();
+        assert!((shift.difference - 0.1).abs() < 1e-12, "{shift:?}");
+        let one = between(&a, &b).unwrap();
+        assert!(shift.error < one.error);
+        // Four thirds of a run's variance instead of twice.
+        let whole = shift.allowing(known(0.1)).error.powi(2) - shift.error.powi(2);
+        assert!((whole - 0.01 * 4.0 / 3.0).abs() < 1e-12, "{whole}");
+        let short = Shift::between(&[&a[..], &[9.0, 9.0]], &[&b[..]]).unwrap();
+        assert_eq!(short, one, "two blocks are no run");
     }
 
     #[test]
@@ -189,7 +271,7 @@ mod tests {
             a in prop::collection::vec(-1.0..1.0f64, 3..20),
             b in prop::collection::vec(-1.0..1.0f64, 3..20),
         ) {
-            let (there, back) = (Shift::between(&a, &b).unwrap(), Shift::between(&b, &a).unwrap());
+            let (there, back) = (between(&a, &b).unwrap(), between(&b, &a).unwrap());
             prop_assert!((there.difference + back.difference).abs() < 1e-9);
             prop_assert!((there.p_above() - back.p_below()).abs() < 1e-9);
             prop_assert!((hodges_lehmann(&a, &b).unwrap() + hodges_lehmann(&b, &a).unwrap()).abs() < 1e-9);
@@ -201,7 +283,7 @@ mod tests {
             by in -5.0..5.0f64,
         ) {
             let moved: Vec<f64> = a.iter().map(|value| value + by).collect();
-            let (still, shift) = (Shift::between(&a, &a).unwrap(), Shift::between(&a, &moved).unwrap());
+            let (still, shift) = (between(&a, &a).unwrap(), between(&a, &moved).unwrap());
             prop_assert!((shift.difference - by).abs() < 1e-9);
             prop_assert!((still.detectable(0.05) - shift.detectable(0.05)).abs() < 1e-9);
             prop_assert!((hodges_lehmann(&a, &moved).unwrap() - by - hodges_lehmann(&a, &a).unwrap()).abs() < 1e-9);
@@ -212,7 +294,7 @@ mod tests {
             use rand::{RngExt as _, SeedableRng as _};
             let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
             let mut sample = || -> Vec<f64> { (0..7).map(|_| (0..6).map(|_| random.random::<f64>()).sum()).collect() };
-            let low = (0..400).filter(|_| Shift::between(&sample(), &sample()).unwrap().p_above() < 0.05).count();
+            let low = (0..400).filter(|_| between(&sample(), &sample()).unwrap().p_above() < 0.05).count();
             // 20 expected; beyond 4.6 standard deviations either way there would be something wrong.
             prop_assert!(low <= 40, "{low} of 400");
             prop_assert!(low >= 3, "{low} of 400");

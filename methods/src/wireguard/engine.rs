@@ -174,15 +174,18 @@ impl Engine {
         }
     }
 
-    /// Does what is due: handshakes, keepalives, expiry. Call it about every quarter of a second.
-    pub(super) fn tick(&mut self, out: &mut Outbox) {
+    /// Does what is due: handshakes, keepalives, expiry. Call it about every quarter of a second. Says whether the
+    /// way to a peer seems lost: one from another port of ours may be open.
+    pub(super) fn tick(&mut self, out: &mut Outbox) -> bool {
         self.limiter.reset_count();
+        let mut lost = false;
         for peer in self.peers.iter_mut().flatten() {
             if out.is_full() {
-                return;
+                break;
             }
-            peer.tick(out);
+            lost |= peer.tick(out);
         }
+        lost
     }
 
     /// Those that happen here.

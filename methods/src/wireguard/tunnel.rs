@@ -114,7 +114,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Starts it. The interface must be brought up by the caller, before or after.
+    /// Starts it, in the network namespace of its socket. The interface must be brought up by the caller, before or after.
     ///
     /// # Errors
     /// Where two peers have one key, or the kernel has no thread, pipe or timer to give.
@@ -174,7 +174,8 @@ impl Tunnel {
         &self.device
     }
 
-    /// Where it listens.
+    /// Where it listened when it started. One that was given any port takes another after handshakes that nothing
+    /// answers.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local

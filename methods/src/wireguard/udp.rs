@@ -49,6 +49,8 @@ pub struct OuterSocket {
     socket: UdpSocket,
     local: SocketAddr,
     segmenting: bool,
+    /// Where it was asked to listen, if any port would do.
+    any_port: Option<(SocketAddr, Offload)>,
 }
 
 impl OuterSocket {
@@ -68,7 +70,12 @@ impl OuterSocket {
                 socket.set_only_v6(false)?;
             }
             socket.bind(&address.into())?;
-            Self::prepare(socket.into(), offload)
+            let any_port = (address.port() == 0).then_some((address, offload));
+            let prepared = Self::prepare(socket.into(), offload)?;
+            Ok(Self {
+                any_port,
+                ..prepared
+            })
         };
         open().map_err(|source| SocketError::Bind { address, source })
     }
@@ -109,7 +116,29 @@ impl OuterSocket {
             socket,
             local,
             segmenting,
+            any_port: None,
         })
+    }
+
+    /// Takes another port, where any would do, in this thread's network namespace. Whatever on the way remembers the
+    /// old one and leads it astray has never seen the new one: a NAT, or a node whose kube-proxy left an entry of
+    /// conntrack behind, which lives as long as it is used (kubernetes/kubernetes#98305). Peers follow (paper §2.1).
+    pub(super) fn renew(&mut self) {
+        let Some((address, offload)) = self.any_port else {
+            return;
+        };
+        match Self::bind(address, offload) {
+            Ok(fresh) => {
+                tracing::info!(old = %self.local, new = %fresh.local, "no answer to handshakes: another port");
+                *self = fresh;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no other port to be had"
+                );
+            }
+        }
     }
 
     /// Receives what is there into `slots`. Returns how many were filled.

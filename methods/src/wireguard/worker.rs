@@ -128,7 +128,7 @@ impl Worker {
 
     /// Runs until the bell is dropped, or the interface or the socket is gone.
     pub(super) fn run(mut self) -> Result<(), TunnelError> {
-        self.engine.tick(&mut self.out.outbox);
+        self.tick();
         self.out.send();
         loop {
             let ready = self.sleep()?;
@@ -138,7 +138,7 @@ impl Worker {
             if ready.timer {
                 // How often it rang while we were busy does not matter.
                 let _ = self.timer.wait();
-                self.engine.tick(&mut self.out.outbox);
+                self.tick();
             }
             if ready.socket {
                 self.receive()?;
@@ -149,6 +149,13 @@ impl Worker {
             }
             self.out.send();
             self.tell_connected();
+        }
+    }
+
+    /// Does what is due.
+    fn tick(&mut self) {
+        if self.engine.tick(&mut self.out.outbox) {
+            self.out.socket.renew();
         }
     }
 

@@ -12,6 +12,8 @@ pub(crate) struct Nat {
     outer: Arc<Mutex<UdpSocket>>,
     gateway: SocketAddr,
     laptop: Arc<Mutex<Option<SocketAddr>>>,
+    /// Whose datagrams lead nowhere.
+    astray: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Nat {
@@ -24,15 +26,20 @@ impl Nat {
             outer: Arc::new(Mutex::new(outer)),
             gateway,
             laptop: Arc::default(),
+            astray: Arc::default(),
         };
-        let (inner, outer, laptop) = (
+        let (inner, outer, laptop, astray) = (
             nat.inner.try_clone()?,
             nat.outer.clone(),
             nat.laptop.clone(),
+            nat.astray.clone(),
         );
         thread::spawn(move || {
             let mut buffer = vec![0; 2000];
             while let Ok((len, from)) = inner.recv_from(&mut buffer) {
+                if *lock(&astray) == Some(from) {
+                    continue;
+                }
                 *lock(&laptop) = Some(from);
                 let _ = lock(&outer).send_to(&buffer[..len], gateway);
             }
@@ -58,6 +65,18 @@ impl Nat {
     /// Where the laptop finds the gateway.
     pub(crate) fn address(&self) -> Result<SocketAddr> {
         Ok(self.inner.local_addr()?)
+    }
+
+    /// From now on what comes from the laptop's present port leads nowhere.
+    pub(crate) fn lead_astray(&self) -> Option<SocketAddr> {
+        let from = *lock(&self.laptop);
+        *lock(&self.astray) = from;
+        from
+    }
+
+    /// Where the laptop was heard last.
+    pub(crate) fn laptop(&self) -> Option<SocketAddr> {
+        *lock(&self.laptop)
     }
 
     /// From now on the laptop seems to be at another port.

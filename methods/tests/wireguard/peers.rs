@@ -10,7 +10,7 @@ use nlink::netlink::{Connection, Route};
 use super::bed::{Bed, GATEWAY, INNER_GATEWAY, Keys, Kind, LAPTOP, PORT};
 use super::nat::Nat;
 use super::traffic::{LIMIT, is_silent, ping, stream};
-use super::{INNER, block_on, fast_kinds, inside, note, only_peer};
+use super::{INNER, block_on, fast_kinds, inside, inside_for, note, only_peer};
 
 #[test]
 fn a_wrong_key_never_connects() {
@@ -112,6 +112,32 @@ fn a_laptop_that_moves_is_followed_without_a_handshake() {
             Ok(())
         },
     );
+}
+
+/// What a stale entry of conntrack on a node does, for as long as datagrams keep it alive.
+#[test]
+fn a_port_that_leads_nowhere_any_more_is_given_up() {
+    let (name, limit) = (
+        "peers::a_port_that_leads_nowhere_any_more_is_given_up",
+        Duration::from_secs(60),
+    );
+    inside_for(limit * 2, name, || {
+        let (bed, keys) = (Bed::new()?, Keys::new());
+        let _gateway = bed.start_gateway(Kind::PACKET, &keys, vec![keys.to_laptop()])?;
+        let nat = Nat::new(&bed)?;
+        let through_nat = PeerConfig {
+            endpoint: Some(nat.address()?),
+            ..keys.to_gateway()
+        };
+        let _laptop = bed.start_laptop(Kind::PACKET, &keys, vec![through_nat])?;
+        ping(&bed.laptop, INNER, 56, LIMIT)?;
+        let before = nat.lead_astray();
+        let took = ping(&bed.laptop, INNER, 56, limit)?.after;
+        note(&format!("measured: by another port after {took:?}"));
+        let after = nat.laptop();
+        assert!(before.is_some() && after != before, "{before:?}, {after:?}");
+        Ok(())
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use super::axis::{Axis, is_drawable};
 use super::chart::{Chart, Mark, Pen, Room};
 use super::view::{View, none, section, wide};
+use crate::comparison::allowance;
 use crate::figures::{figure, ratio};
 use crate::matrix::mark;
 use crate::table::label_of;
@@ -29,7 +30,11 @@ pub(crate) fn forest(view: &View<'_>, against: &Comparison) -> Markup {
         advisory.into_iter().partition(|it| it.found == Found::Same);
     let x = axis(&against.changes);
     let body = html! {
-        p.pairing { (named("Baseline", &against.baseline)) (named("Candidate", &against.candidate)) }
+        p.pairing {
+            @for baseline in &against.baselines { (named("Baseline", baseline)) }
+            (named("Candidate", &against.candidate))
+        }
+        p { (allowance(against)) }
         @if blocking.is_empty() { (none("No figure of this comparison is blocking.")) }
         (part("Blocking: a regression here is one of the whole", &blocking, &x))
         (part("Advisory: shown, and not more", &loud, &x))

@@ -9,7 +9,9 @@ use crate::escape::terminal;
 /// All that a comparison found. Advisory cells that changed are properties: they pass and fail nothing.
 pub(super) fn suite(comparison: &Comparison) -> TestSuite {
     let mut suite = TestSuite::new("gate");
-    suite.add_property(Property::new("baseline", terminal(&comparison.baseline.id)));
+    for baseline in &comparison.baselines {
+        suite.add_property(Property::new("baseline", terminal(&baseline.id)));
+    }
     suite.add_property(Property::new(
         "candidate",
         terminal(&comparison.candidate.id),

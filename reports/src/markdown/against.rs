@@ -3,16 +3,20 @@
 use inroads_harness::comparison::{Change, Comparison, Found, Named, Weight};
 
 use super::write;
-use crate::comparison::{advisory, decision, factor, found, interval, of_weight, outcome, side};
+use crate::comparison::{
+    advisory, allowance, decision, factor, found, interval, of_weight, outcome, side,
+};
 use crate::escape::{markdown as escape, markdown_code as code, markdown_code_cell as code_cell};
 
 /// The decision, its reasons, and what they rest on.
 pub(super) fn against(text: &mut String, comparison: &Comparison) {
+    let baselines: Vec<String> = comparison.baselines.iter().map(named).collect();
     let line = format!(
-        "## Against the baseline\n\n**{}**: {} against {}.\n\n",
+        "## Against the baseline\n\n**{}**: {} against {}. {}\n\n",
         decision(comparison.decision),
         named(&comparison.candidate),
-        named(&comparison.baseline)
+        baselines.join(", "),
+        allowance(comparison)
     );
     write(text, &line);
     for reason in &comparison.reasons {

@@ -100,8 +100,9 @@ pub(crate) fn comparison() -> Comparison {
         profile: "thorough".to_owned(),
     };
     Comparison {
-        baseline: named("20261122-020000-aaaa"),
+        baselines: vec![named("20261122-020000-aaaa"), named(HOSTILE)],
         candidate: named(HOSTILE),
+        spread: 0.021,
         changes: changes.collect(),
         verdicts: vec![VerdictChange {
             probe: "dns/split".to_owned(),

@@ -15,8 +15,14 @@ use crate::wireguard::outbox::Outbox;
 use crate::wireguard::stats::{PeerDrops, PeerStats, Traffic};
 use crate::wireguard::tunnel::PeerConfig;
 
+/// The first byte of a handshake initiation (paper §5.4.2).
+const INITIATION: u8 = 1;
+
 /// The first byte of a cookie reply (paper §5.4.7).
 const COOKIE_REPLY: u8 = 3;
+
+/// Handshakes in a row that nothing answers, five seconds apart, before the way is taken for lost.
+const LOST_AFTER: u32 = 3;
 
 /// What WireGuard adds to a packet, bytes.
 const OVERHEAD: usize = 32;
@@ -31,6 +37,8 @@ pub(super) struct Peer {
     /// To be connected at all times, not only when there are packets.
     persistent: bool,
     greeted: bool,
+    /// Handshakes that the timers began since something came from the peer.
+    unanswered: u32,
     /// Packets that wait for a session.
     queued: usize,
     received: Traffic,
@@ -79,6 +87,7 @@ impl Peer {
             endpoint: config.endpoint,
             persistent: keepalive.is_some(),
             greeted: false,
+            unanswered: 0,
             queued: 0,
             received: Traffic::default(),
             sent: Traffic::default(),
@@ -154,6 +163,7 @@ impl Peer {
                 return Outcome::Nothing;
             }
         };
+        self.unanswered = 0;
         // A cookie proves that the peer is under load, not where it is.
         if datagram.first() != Some(&COOKIE_REPLY) {
             self.endpoint = Some(from);
@@ -167,15 +177,22 @@ impl Peer {
         outcome
     }
 
-    pub(super) fn tick(&mut self, out: &mut Outbox) {
+    /// Does what is due. Says whether the way to the peer seems lost, which it does again after as many more
+    /// handshakes.
+    pub(super) fn tick(&mut self, out: &mut Outbox) -> bool {
         if self.persistent && !self.greeted {
             self.greeted = true;
             self.initiate(out);
-            return;
+            return false;
         }
+        let mut lost = false;
         match self.tunn.update_timers(out.space()) {
             TunnResult::WriteToNetwork(message) => {
                 let len = message.len();
+                if message[0] == INITIATION {
+                    self.unanswered += 1;
+                    lost = self.unanswered.is_multiple_of(LOST_AFTER);
+                }
                 if let Some(to) = self.endpoint {
                     out.commit(to, len);
                 }
@@ -189,6 +206,7 @@ impl Peer {
         if self.queued > 0 {
             self.send_queued(out);
         }
+        lost
     }
 
     pub(super) fn stats(&self) -> PeerStats {

@@ -31,7 +31,7 @@ impl Worker {
             match order {
                 Order::AddPeer(config, answer) => {
                     let added = self.engine.add_peer(*config).map(|_| ());
-                    self.engine.tick(&mut self.out.outbox);
+                    self.tick();
                     let _ = answer.send(added);
                 }
                 Order::RemovePeer(key, answer) => {
