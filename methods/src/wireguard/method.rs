@@ -47,7 +47,8 @@ const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 13, 13, 1);
 const KEEPALIVE: Duration = Duration::from_secs(25);
 
 /// How long each attempt at the first handshake may take. A lost message is sent again after 5 s (paper
-/// §6.1), which is long for someone who waits; a node port that has just been opened may lose the first.
+/// §6.1), which is long for someone who waits; a node port that has just been opened may lose the first, and all
+/// that follow it from the same port (kubernetes/kubernetes#98305).
 const HANDSHAKE_PATIENCE: [Duration; 5] = [
     Duration::from_millis(300),
     Duration::from_millis(600),
@@ -308,13 +309,14 @@ async fn open_tunnel(told: &Told, allowed: &[Ipv4Net]) -> Result<Tunnel, MethodE
     Ok(tunnel)
 }
 
-/// Waits for the first handshake, beginning it anew where an attempt stays unanswered.
+/// Waits for the first handshake, beginning it anew, from another port, where an attempt stays unanswered.
 async fn meet(tunnel: &Tunnel, peer: &PeerConfig) -> Result<(), TunnelError> {
     let [earlier @ .., last] = &HANDSHAKE_PATIENCE;
     for patience in earlier {
         match tunnel.wait_handshake(&peer.public_key, *patience).await {
             Err(TunnelError::NoHandshake { .. }) => {
                 tunnel.remove_peer(&peer.public_key).await?;
+                tunnel.change_port().await?;
                 tunnel.add_peer(peer.clone()).await?;
             }
             met => return met,

@@ -198,6 +198,14 @@ impl Tunnel {
         self.ask(|answer| Order::RemovePeer(*peer, answer)).await?
     }
 
+    /// Takes another UDP port, where it was given any: nothing on the way has led that one astray yet.
+    ///
+    /// # Errors
+    /// [`TunnelError::Stopped`].
+    pub async fn change_port(&self) -> Result<(), TunnelError> {
+        self.ask(Order::ChangePort).await
+    }
+
     /// Counters of now.
     ///
     /// # Errors

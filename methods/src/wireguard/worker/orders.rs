@@ -14,6 +14,7 @@ use crate::wireguard::tunnel::{PeerConfig, TunnelError};
 pub(in crate::wireguard) enum Order {
     AddPeer(Box<PeerConfig>, oneshot::Sender<Result<(), TunnelError>>),
     RemovePeer(PublicKey, oneshot::Sender<Result<(), TunnelError>>),
+    ChangePort(oneshot::Sender<()>),
     Stats(oneshot::Sender<TunnelStats>),
     /// Answered when there is a session.
     Connect(PublicKey, oneshot::Sender<Result<(), TunnelError>>),
@@ -39,6 +40,10 @@ impl Worker {
                     // Whoever waits for it waits in vain: dropping the sender says so.
                     self.connecting.retain(|(id, _)| Some(*id) != removed);
                     let _ = answer.send(removed.map(|_| ()).ok_or(TunnelError::UnknownPeer(key)));
+                }
+                Order::ChangePort(answer) => {
+                    self.out.socket.renew();
+                    let _ = answer.send(());
                 }
                 Order::Stats(answer) => {
                     let _ = answer.send(self.stats());
