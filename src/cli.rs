@@ -184,6 +184,8 @@ pub(crate) struct Gate {
     /// Where to measure again, for `--confirm`
     #[command(flatten)]
     pub(crate) cluster: ClusterChoice,
+    #[command(flatten)]
+    pub(crate) laptops: LaptopsChoice,
     /// Also write the comparison to a file, for `report --against`
     #[arg(long, value_name = "FILE")]
     pub(crate) write: Option<PathBuf>,

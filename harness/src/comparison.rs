@@ -62,7 +62,9 @@ pub enum Decision {
     Regressed,
     /// A required probe came out otherwise.
     VerdictChanged,
-    /// It cannot be said: cells are missing, or too unclear to rule out a regression.
+    /// It cannot be said: cells or verdicts of the baseline are missing.
+    Incomplete,
+    /// It cannot be said: cells are too unclear to rule out a regression.
     Inconclusive,
     /// Nothing is worse.
     Pass,
@@ -166,6 +168,9 @@ pub struct VerdictChange {
     pub seen: String,
     /// Who has said that it may be, and until when.
     pub acknowledged: Option<String>,
+    /// Who has said so, and until when it was.
+    #[serde(default)]
+    pub expired: Option<String>,
 }
 
 impl Comparison {
@@ -199,15 +204,12 @@ impl Comparison {
         };
         let mut in_order: Vec<&Run> = baselines.iter().collect();
         in_order.sort_by_key(|run| run.run.started_at);
-        let latest = in_order.last();
         let mut comparison = Self {
             baselines: in_order.iter().map(|run| named(run)).collect(),
             candidate: named(candidate),
             spread,
             changes,
-            verdicts: latest.map_or_else(Vec::new, |latest| {
-                verdicts(latest, candidate, accepted, today)
-            }),
+            verdicts: verdicts(&in_order, candidate, accepted, today),
             decision: Decision::Pass,
             reasons: Vec::new(),
         };
@@ -247,8 +249,19 @@ impl Comparison {
             let worse = second.estimate > 1.0
                 && second.p < rules.confirm
                 && rules.is_large(baseline, second.estimate, change.unit);
+            // Large again, and not unlike the first: neither sure enough, nor cleared.
+            let open = second.high > 1.0 + rules.unclear
+                || second.estimate > 1.0
+                    && rules.is_large(baseline, second.estimate, change.unit)
+                    && change
+                        .worsening
+                        .is_some_and(|first| second.high >= first.estimate);
             if worse {
                 change.note = Some(factor);
+            } else if open {
+                change.found = Found::Unclear;
+                let high = second.high;
+                change.note = Some(format!("worse, and {factor}, up to ×{high:.2}: not sure"));
             } else {
                 change.found = Found::NotConfirmed;
                 change.note = Some(format!("{factor}, which is no regression"));
@@ -278,10 +291,11 @@ impl Comparison {
                     ),
                 )),
                 (Found::Unclear | Found::Missing, _) => {
-                    reasons.push((
-                        Decision::Inconclusive,
-                        format!("{name}: nothing can be said{note}"),
-                    ));
+                    let decision = match change.found {
+                        Found::Missing => Decision::Incomplete,
+                        _ => Decision::Inconclusive,
+                    };
+                    reasons.push((decision, format!("{name}: nothing can be said{note}")));
                 }
                 _ => {}
             }
@@ -293,18 +307,20 @@ impl Comparison {
             let VerdictChange { probe, method, .. } = change;
             let (was, is) = (said(change.baseline), said(change.candidate));
             let decision = if change.candidate.is_none() {
-                Decision::Inconclusive
+                Decision::Incomplete
             } else {
                 Decision::VerdictChanged
             };
+            let expired = change.expired.as_ref().map(|text| format!(" ({text})"));
+            let expired = expired.unwrap_or_default();
             reasons.push((
                 decision,
-                format!("{probe} through {method} was {was} and is {is}"),
+                format!("{probe} through {method} was {was} and is {is}{expired}"),
             ));
         }
-        if self.blocking().next().is_none() && self.verdicts.is_empty() {
+        if self.blocking().next().is_none() {
             let text = "the runs have no cell in common that could be a regression";
-            reasons.push((Decision::Inconclusive, text.to_owned()));
+            reasons.push((Decision::Incomplete, text.to_owned()));
         }
         reasons.sort_by_key(|(decision, _)| *decision);
         self.decision = reasons
@@ -322,35 +338,50 @@ impl Change {
     }
 }
 
-/// The required probes of the baseline that came out otherwise, or were not asked again.
+/// The required probes that came out otherwise than when a baseline asked them last, or were not asked again. What was
+/// not run was not asked.
 fn verdicts(
-    baseline: &Run,
+    baselines: &[&Run],
     candidate: &Run,
     accepted: &Acknowledgements,
     today: Date,
 ) -> Vec<VerdictChange> {
-    let required = baseline
-        .probes
-        .iter()
-        .filter(|probe| probe.level == Level::Must);
+    let asked =
+        |probe: &&ProbeResult| probe.level == Level::Must && probe.outcome() != Outcome::NotRun;
+    let mut seen = BTreeSet::new();
+    let latest_first = baselines.iter().rev();
+    let required = latest_first
+        .flat_map(|run| run.probes.iter().filter(asked))
+        .filter(|probe| seen.insert((&probe.id, &probe.method)));
     let changes = required.filter_map(|before| {
         let same = |it: &&ProbeResult| it.id == before.id && it.method == before.method;
         let after = candidate.probes.iter().find(same);
-        let outcome = after.map(ProbeResult::outcome);
+        let outcome = after.filter(asked).map(ProbeResult::outcome);
         let name = format!("{}/{}", before.method, before.id);
+        let (acknowledged, expired) = match accepted.of(&name, today) {
+            Said::Nothing => (None, None),
+            Said::May(text) => (Some(text), None),
+            Said::Expired(text) => (None, Some(text)),
+        };
         (outcome != Some(before.outcome())).then(|| VerdictChange {
             probe: before.id.clone(),
             method: before.method.clone(),
             baseline: Some(before.outcome()),
             candidate: outcome,
-            seen: after.map(|it| it.seen.clone()).unwrap_or_default(),
-            acknowledged: match accepted.of(&name, today) {
-                Said::May(text) => Some(text),
-                Said::Nothing | Said::Expired(_) => None,
-            },
+            seen: after.map(seen_or_why).unwrap_or_default(),
+            acknowledged,
+            expired,
         })
     });
     changes.collect()
+}
+
+/// What a probe saw, or why it was not run.
+fn seen_or_why(probe: &ProbeResult) -> String {
+    match &probe.reason {
+        Some(reason) if probe.seen.is_empty() => reason.clone(),
+        _ => probe.seen.clone(),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod scatter;
 mod several;
 mod shift;
 
-pub use scatter::{Scatter, moderated, spread};
+pub use scatter::{Scatter, moderated, pooled, spread};
 pub use several::{benjamini_hochberg, holm};
 pub use shift::{Moves, Shift, hodges_lehmann};
 

@@ -68,7 +68,7 @@ impl Doubt {
                 "see what the first one said; a figure with many failures is of the rest only"
             }
             Self::Unsteady | Self::UnstableWarmUp => {
-                "run `--profile standard` or longer, on a quiet machine"
+                "measure more blocks (`--budget 30m`), or longer ones (`--profile thorough`), on a quiet machine"
             }
             Self::GeneratorLate => "end what else runs on this machine, or give it more cores",
             Self::GeneratorSaturated => {

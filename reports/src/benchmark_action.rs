@@ -5,8 +5,9 @@
 use inroads_harness::run::{CONTROL, Run, Summary, Unit};
 use serde::Serialize;
 
+use crate::again::stand_ins;
 use crate::escape::terminal;
-use crate::figures::{figure, ratio};
+use crate::figures::ratio;
 
 /// Which figures: the action is told one direction for all that it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,8 @@ fn median(run: &Run, line: &Summary) -> Entry {
             Unit::Bytes => "bytes",
         },
         value: line.median,
-        range: interval(line.ci_low, line.ci_high, |value| figure(value, line.unit)),
+        // In the unit of the value: two of them in one entry are read as one.
+        range: interval(line.ci_low, line.ci_high, |value| format!("{value:.3}")),
         extra: extra(run, line),
     }
 }
@@ -93,8 +95,12 @@ fn interval(low: Option<f64>, high: Option<f64>, show: impl Fn(f64) -> String) -
 fn extra(run: &Run, line: &Summary) -> String {
     let blocks = if line.blocks == 1 { "block" } else { "blocks" };
     let profile = terminal(&run.run.profile);
+    let stand_ins = match stand_ins(run).join(", ") {
+        none if none.is_empty() => none,
+        names => format!("\nstand-ins: {}", terminal(&names)),
+    };
     format!(
-        "{} {blocks}, profile {profile}\nrun {}",
+        "{} {blocks}, profile {profile}\nrun {}{stand_ins}",
         line.blocks,
         terminal(&run.run.id)
     )

@@ -98,6 +98,7 @@ pub(crate) fn decision(decision: Decision) -> &'static str {
     match decision {
         Decision::Regressed => "regressed",
         Decision::VerdictChanged => "a verdict changed",
+        Decision::Incomplete => "incomplete",
         Decision::Inconclusive => "inconclusive",
         Decision::Pass => "pass",
     }

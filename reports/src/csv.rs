@@ -2,9 +2,10 @@
 
 use inroads_harness::run::{Measurement, Run};
 
+use crate::again::stand_ins;
 use crate::escape::terminal;
 
-const HEAD: [&str; 16] = [
+const HEAD: [&str; 17] = [
     "run",
     "method",
     "scenario",
@@ -21,6 +22,7 @@ const HEAD: [&str; 16] = [
     "errors",
     "valid",
     "invalid_reason",
+    "stand_ins",
 ];
 
 /// The measurements of a run. Figures are as exact as in the result file; a percentile that a cell has not is empty.
@@ -61,6 +63,7 @@ fn line(run: &Run, m: &Measurement) -> [String; HEAD.len()] {
         m.errors.to_string(),
         m.valid.to_string(),
         text(m.invalid_reason.as_deref().unwrap_or_default()),
+        text(&stand_ins(run).join(", ")),
     ]
 }
 

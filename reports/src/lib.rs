@@ -2,6 +2,7 @@
 //!
 //! Everything that came from a cluster, names and error texts, is escaped for the form it goes into.
 
+mod again;
 mod bencher;
 mod benchmark_action;
 mod beside;

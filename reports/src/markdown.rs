@@ -7,7 +7,7 @@ mod figures;
 mod probes;
 
 use inroads_harness::comparison::Comparison;
-use inroads_harness::run::{Run, Status};
+use inroads_harness::run::{Level, ProbeResult, Run, Status};
 
 use crate::escape::{markdown as escape, markdown_block, markdown_code as code};
 use crate::table::table;
@@ -44,7 +44,11 @@ pub fn markdown(run: &Run, against: Option<&Comparison>) -> String {
 }
 
 fn status(run: &Run) -> &'static str {
+    let mut required = run.probes.iter().filter(|it| it.level == Level::Must);
     match run.run.status {
+        Status::Complete if required.any(ProbeResult::is_surprise) => {
+            "complete, and required probes came out otherwise than is expected"
+        }
         Status::Complete => "complete",
         Status::Partial => "partial: not everything that was asked for was done",
         Status::Failed => "failed",

@@ -12,6 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{self, Registry};
 
+use crate::again::stand_ins;
 use crate::escape::terminal;
 
 /// The labels of a sample.
@@ -51,20 +52,11 @@ impl Gauges {
 /// A whole run.
 #[derive(Debug)]
 struct Exposition {
-    info: Labels,
     gauges: Vec<Gauges>,
 }
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        encoder
-            .encode_descriptor(
-                "run",
-                "The run and where it took place.",
-                None,
-                MetricType::Info,
-            )?
-            .encode_info(&self.info)?;
         for gauges in self.gauges.iter().filter(|it| !it.samples.is_empty()) {
             let unit = gauges.unit.as_ref();
             let kind = MetricType::Gauge;
@@ -85,22 +77,22 @@ impl Collector for Exposition {
 pub fn openmetrics(run: &Run) -> String {
     let mut registry = Registry::with_prefix("inroads");
     registry.register_collector(Box::new(Exposition {
-        info: info(run),
-        gauges: gauges(run),
+        gauges: std::iter::once(info(run)).chain(gauges(run)).collect(),
     }));
     let mut text = String::new();
     text::encode(&mut text, &registry).expect("a string takes any text");
     text
 }
 
-fn info(run: &Run) -> Labels {
+/// A gauge that is always 1: readers of the older form of the text know no type `info`.
+fn info(run: &Run) -> Gauges {
     let environment = &run.environment;
     let status = match run.run.status {
         Status::Complete => "complete",
         Status::Partial => "partial",
         Status::Failed => "failed",
     };
-    vec![
+    let labels = vec![
         ("run", terminal(&run.run.id)),
         ("status", status.to_owned()),
         ("profile", terminal(&run.run.profile)),
@@ -108,7 +100,14 @@ fn info(run: &Run) -> Labels {
         ("cluster", terminal(&environment.cluster.kind)),
         ("kubernetes", terminal(&environment.cluster.kubernetes)),
         ("comparable_key", terminal(&environment.comparable_key)),
-    ]
+        ("stand_ins", terminal(&stand_ins(run).join(", "))),
+    ];
+    Gauges {
+        name: "run_info",
+        help: "The run and where it took place, and what in it was a stand-in.",
+        unit: None,
+        samples: vec![(labels, 1.0)],
+    }
 }
 
 fn gauges(run: &Run) -> Vec<Gauges> {

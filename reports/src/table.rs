@@ -6,6 +6,7 @@ use inroads_harness::ids::MethodId;
 use inroads_harness::run::{INTERRUPTED, LaptopsInfo, Run, Status, Summary, Unit};
 use inroads_harness::stats::median;
 
+use crate::again::stand_ins;
 use crate::escape::terminal;
 use crate::figures::{figure, ratio};
 use crate::matrix;
@@ -265,13 +266,7 @@ fn footing(run: &Run) -> String {
     {
         text += "\n× is the ratio to `direct` in the same block; latency at the rate that every method carries.\n";
     }
-    let stand_ins: Vec<String> = run
-        .environment
-        .components
-        .iter()
-        .filter(|component| component.provenance == inroads_harness::run::Provenance::StandIn)
-        .map(|component| terminal(&component.name))
-        .collect();
+    let stand_ins: Vec<String> = stand_ins(run).into_iter().map(terminal).collect();
     if let Some(LaptopsInfo { count, place }) = &run.environment.laptops {
         let place = terminal(place);
         writeln!(text, "rates are those of {count} laptops together, {place}")

@@ -125,6 +125,7 @@ fn the_banner_says_in_words_how_it_ended() {
         (Decision::Pass, "Pass"),
         (Decision::Regressed, "Regressed"),
         (Decision::VerdictChanged, "Verdict changed"),
+        (Decision::Incomplete, "Incomplete"),
         (Decision::Inconclusive, "Inconclusive"),
     ] {
         against.decision = decision;

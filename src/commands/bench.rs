@@ -95,20 +95,28 @@ async fn try_run(arguments: Bench, loads: bool) -> Result<Exit, Exit> {
     if measuring.interrupted.is_cancelled() {
         return Ok(Exit::Interrupted);
     }
+    let surprised = match &judge {
+        Some(judge) => judge.is_surprised_by(&run),
+        None => run.probes.iter().any(is_required_surprise),
+    };
     let own = match run.run.status {
-        _ if run.probes.iter().any(is_required_surprise) => Exit::Surprise,
+        _ if surprised => Exit::Surprise,
         Status::Complete if run.warnings.iter().any(|it| it.kind == LEFT_BEHIND) => Exit::Unwell,
         Status::Complete => Exit::Success,
         Status::Partial | Status::Failed => Exit::Unwell,
     };
-    Ok(match judged.transpose()?.zip(judge) {
+    Ok(match (judged, judge) {
         // What the run says of itself is not better for what the baseline was.
-        Some((comparison, judge)) => match judge.exit(&comparison) {
+        (Some(Ok(comparison)), Some(judge)) => match judge.exit(&comparison, &run) {
             Exit::Success => own,
-            Exit::Inconclusive if matches!(own, Exit::Surprise) => own,
             exit => exit,
         },
-        None => own,
+        (Some(Err(Exit::NotComparable(error))), _) if matches!(own, Exit::Surprise) => {
+            measuring.progress.say(&format!("warning: {error:#}"));
+            own
+        }
+        (Some(Err(exit)), _) => exit,
+        _ => own,
     })
 }
 
@@ -153,7 +161,7 @@ fn plan(repertoire: &Repertoire, arguments: &Bench, loads: bool) -> Result<Plan,
 /// The most blocks that a run without a limit of its own has.
 const MOST_BLOCKS: u32 = 100;
 
-fn is_required_surprise(probe: &ProbeResult) -> bool {
+pub(super) fn is_required_surprise(probe: &ProbeResult) -> bool {
     probe.level == Level::Must && probe.is_surprise()
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use inroads_harness::agent::Repertoire;
 use inroads_harness::clock;
 use inroads_harness::comparison::{Acknowledgements, Comparison, Decision, Rules};
 use inroads_harness::engine::new_run_id;
@@ -60,7 +61,7 @@ async fn try_run(arguments: Gate) -> Result<Exit, Exit> {
             .map_err(Exit::failed)?;
     }
     show(&comparison, arguments.json).map_err(Exit::failed)?;
-    Ok(judge.exit(&comparison))
+    Ok(judge.exit(&comparison, &candidate))
 }
 
 fn show(comparison: &Comparison, json: bool) -> anyhow::Result<()> {
@@ -118,12 +119,47 @@ impl Judge {
     pub(super) fn compare(&self, candidate: &Run) -> Result<Comparison, Exit> {
         let hint = "measure a new baseline, `inroads bench all`, where the candidate was measured";
         report::comparable(&self.baselines, candidate, hint).map_err(Exit::NotComparable)?;
+        self.all_gate(candidate).map_err(Exit::usage)?;
+        let runs = (&self.baselines[..], candidate);
         Ok(Comparison::between(
-            (&self.baselines, candidate),
+            runs,
             &self.rules,
             &self.accepted,
             today(),
         ))
+    }
+
+    /// Whether what is to gate is there: of a misspelt name nothing would be heard again.
+    fn all_gate(&self, candidate: &Run) -> anyhow::Result<()> {
+        let repertoire = repertoire();
+        let runs = || self.baselines.iter().chain([candidate]);
+        for (scenario, metric) in self.rules.blocking() {
+            anyhow::ensure!(
+                repertoire.scenario(scenario).is_some(),
+                "`blocking.{scenario}` names no scenario\n(hint: `inroads list` names them)"
+            );
+            let figures = runs().flat_map(|run| &run.measurements);
+            let mut of_scenario = figures.filter(|it| it.scenario == scenario).peekable();
+            anyhow::ensure!(
+                of_scenario.peek().is_none() || of_scenario.any(|it| it.metric == metric),
+                "`blocking.{scenario}` has `{metric}`, which is no figure of these runs\n(hint: `report --format csv` names them)"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether a required probe of the run came out otherwise than is expected of its method, and nobody has said that
+    /// it may.
+    pub(super) fn is_surprised_by(&self, run: &Run) -> bool {
+        let mut surprises = run
+            .probes
+            .iter()
+            .filter(|it| super::bench::is_required_surprise(it));
+        surprises.any(|it| {
+            !self
+                .accepted
+                .accepts(&format!("{}/{}", it.method, it.id), today())
+        })
     }
 
     /// The same, and measures again what looks worse, where that was asked for and there is a place to.
@@ -143,7 +179,7 @@ impl Judge {
             "worse: {}. Measuring again, in reversed order",
             comparison.reasons.join("; ")
         ));
-        let plan = again(plan, methods, scenarios);
+        let plan = again(plan, measuring.repertoire, &methods, &scenarios);
         let run = measuring.carry_out(&plan, &new_run_id(), &folder).await?;
         if measuring.interrupted.is_cancelled() {
             return Err(Exit::Interrupted);
@@ -155,13 +191,19 @@ impl Judge {
     /// Judges a run of another command, and measures as it did.
     async fn judge_again(&self, candidate: &Run, arguments: &Gate) -> Result<Comparison, Exit> {
         let repertoire = repertoire();
-        let measuring = Measuring::begin(&repertoire, &arguments.cluster)?;
+        let measuring = Measuring::begin(&repertoire, &arguments.cluster)?
+            .with(arguments.laptops.clone(), false);
+        let mut profile = Profile::named(&candidate.run.profile).map_err(Exit::usage)?;
+        // As many blocks as it took.
+        let blocks = candidate.measurements.iter().map(|it| it.block + 1).max();
+        profile.blocks = blocks.unwrap_or(profile.blocks);
+        profile.most_blocks = profile.blocks;
         let plan = Plan {
             methods: candidate.methods.iter().map(|it| it.id.clone()).collect(),
             scenarios: candidate.scenarios.iter().map(|it| it.id.clone()).collect(),
-            probes: BTreeSet::new(),
+            probes: candidate.probes.iter().map(|it| it.id.clone()).collect(),
             loads: true,
-            profile: Profile::named(&candidate.run.profile).map_err(Exit::usage)?,
+            profile,
             seed: candidate.run.seed,
             reversed: false,
             handicap: None,
@@ -181,13 +223,14 @@ impl Judge {
     }
 
     /// What a command ends with.
-    pub(super) fn exit(&self, comparison: &Comparison) -> Exit {
+    pub(super) fn exit(&self, comparison: &Comparison, candidate: &Run) -> Exit {
         match comparison.decision {
-            Decision::Pass => Exit::Success,
             Decision::Regressed => Exit::Regression,
             Decision::VerdictChanged => Exit::Surprise,
+            _ if self.is_surprised_by(candidate) => Exit::Surprise,
+            Decision::Pass => Exit::Success,
             Decision::Inconclusive if self.inconclusive == Inconclusive::Pass => Exit::Success,
-            Decision::Inconclusive => Exit::Inconclusive,
+            Decision::Incomplete | Decision::Inconclusive => Exit::Inconclusive,
         }
     }
 }
@@ -205,14 +248,25 @@ pub(super) fn rules(file: Option<&Path>) -> Result<Rules, Exit> {
         .map_err(Exit::usage)
 }
 
-/// A plan that measures the suspects again: alone with the control, the methods of each block the other way round.
-fn again(plan: &Plan, suspects: BTreeSet<MethodId>, scenarios: BTreeSet<String>) -> Plan {
+/// A plan that measures the suspects again: alone with the control, the methods of each block the other way round. Its
+/// probes stay, though nobody asks for their verdicts: some of them replace pods, and figures after that are others.
+fn again(
+    plan: &Plan,
+    repertoire: &Repertoire,
+    suspects: &BTreeSet<MethodId>,
+    scenarios: &BTreeSet<String>,
+) -> Plan {
+    let only_asks = |id: &str| {
+        let scenario = repertoire.scenario(id);
+        scenario.is_some_and(|it| it.loads().is_empty())
+    };
     let mut again = plan.clone();
     again
         .methods
         .retain(|id| id.as_str() == CONTROL || suspects.contains(id));
-    again.scenarios.retain(|id| scenarios.contains(id));
-    again.probes.clear();
+    again
+        .scenarios
+        .retain(|id| scenarios.contains(id) || only_asks(id));
     again.reversed = true;
     again
 }

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 
 /// What all runs of one command have in common.
 pub(super) struct Measuring<'a> {
-    repertoire: &'a Repertoire,
+    pub(super) repertoire: &'a Repertoire,
     cluster: &'a ClusterChoice,
     laptops: LaptopsChoice,
     /// Whether a kind cluster of ours stays.

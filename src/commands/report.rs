@@ -90,10 +90,15 @@ pub(super) fn read_all(path: &Path) -> anyhow::Result<Vec<Run>> {
 /// Whether `candidate` can be held against all of these.
 pub(super) fn comparable(baselines: &[Run], candidate: &Run, hint: &str) -> anyhow::Result<()> {
     for baseline in baselines {
+        let id = &baseline.run.id;
         anyhow::ensure!(
-            baselines.len() == 1 || baseline.run.id != candidate.run.id,
-            "the run {} is one of those that it is held against\n(hint: leave it out, or name a folder that it is not in)",
-            candidate.run.id
+            *id != candidate.run.id,
+            "the run {id} is one of those that it is held against\n(hint: leave it out, or name a folder that it is not in)"
+        );
+        let same = baselines.iter().filter(|other| other.run.id == *id).count();
+        anyhow::ensure!(
+            same == 1,
+            "the run {id} is {same} times in the baseline\n(hint: name each run once; a copy of one shows nothing that it does not)"
         );
         let differences = differences(baseline, candidate);
         anyhow::ensure!(

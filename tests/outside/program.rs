@@ -297,12 +297,16 @@ pub(crate) fn until<T>(what: &str, condition: impl Fn() -> Option<T>) -> T {
     }
 }
 
+/// Whether a program is on the PATH.
+pub(crate) fn is_here(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
 /// Whether all of `names` are on the PATH; where one is not, that is said, past the capture of output.
 pub(crate) fn has(names: &[&str]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = |name: &str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
     names.iter().all(|name| {
-        there(name) || {
+        is_here(name) || {
             skip(&format!("there is no `{name}` here"));
             false
         }

@@ -4,7 +4,9 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use inroads_harness::clock::Stopwatch;
 use inroads_harness::cluster::ClusterError;
 use inroads_harness::heir::{self, Heir};
 use inroads_harness::kubernetes::RUN_LABEL;
@@ -111,6 +113,19 @@ impl Ledger {
             .is_some_and(|owner| birth(owner.pid) != Some(owner.born))
     }
 
+    /// The same, of a process that has just let go of its janitor. The kernel closes what a killed process had open a
+    /// moment before it counts as gone.
+    async fn is_orphaned_soon(&self) -> bool {
+        let since = Stopwatch::start();
+        while !self.is_orphan() {
+            if since.elapsed() > GOING_LIMIT {
+                return false;
+            }
+            tokio::time::sleep(GOING_PAUSE).await;
+        }
+        true
+    }
+
     /// Whether it stays until it is asked away.
     pub(crate) fn stays(&self) -> bool {
         self.owner.is_none()
@@ -204,13 +219,17 @@ fn base() -> PathBuf {
 
 const FILE: &str = "ledger.json";
 
+/// Longest time from when a killed process lets go of what it had open to when it is gone, and how often to look.
+const GOING_LIMIT: Duration = Duration::from_secs(20);
+const GOING_PAUSE: Duration = Duration::from_millis(20);
+
 async fn janitor(arguments: Vec<String>) -> Result<(), RoleError> {
     let name = arguments.first().ok_or("it needs the name of a ledger")?;
     heir::succeed().await?;
     let Some(ledger) = Ledger::find(name)? else {
         return Ok(());
     };
-    if ledger.stays() || !ledger.is_orphan() {
+    if ledger.stays() || !ledger.is_orphaned_soon().await {
         return Ok(());
     }
     let docker = Docker::find().await?;
@@ -225,4 +244,30 @@ pub(crate) fn is_name(name: &str) -> bool {
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && Path::new(name).components().count() == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_is_about_to_go_leaves_an_orphan() {
+        let mut going = std::process::Command::new("sleep")
+            .arg("0.3")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(going.id()).unwrap();
+        let born = birth(pid).unwrap();
+        let ledger = Ledger {
+            name: "test".to_owned(),
+            owner: Some(Owner { pid, born }),
+            cluster: None,
+            network: None,
+            image: None,
+            nodes: Vec::new(),
+        };
+        assert!(!ledger.is_orphan(), "it is there yet");
+        assert!(ledger.is_orphaned_soon().await);
+        going.wait().unwrap();
+    }
 }

@@ -47,6 +47,12 @@ impl Acknowledgements {
         toml::from_str(text)
     }
 
+    /// Whether `name` may be as it is on a day.
+    #[must_use]
+    pub fn accepts(&self, name: &str, today: Date) -> bool {
+        matches!(self.of(name, today), Said::May(_))
+    }
+
     /// What is said of `name` on a day.
     pub(super) fn of(&self, name: &str, today: Date) -> Said {
         let mut said = Said::Nothing;

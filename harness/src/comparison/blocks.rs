@@ -19,6 +19,8 @@ struct Blocks {
     values: Vec<f64>,
     /// Their ratios to `direct` of the same block, where it has one.
     ratios: Vec<f64>,
+    /// How many blocks have no valid figure.
+    invalid: usize,
 }
 
 /// Every cell that one of the runs has, in the order of the candidate's and then the baselines'; and by how much a run
@@ -28,15 +30,28 @@ pub(super) fn changes(baselines: &[Run], candidate: &Run, rules: &Rules) -> (Vec
     let after = cells(candidate);
     let mut seen = BTreeSet::new();
     let runs = std::iter::once(candidate).chain(baselines);
-    let measured = runs.flat_map(|run| run.measurements.iter().filter(|m| m.valid));
-    let order = measured.filter(|m| seen.insert(key(m)));
+    let measured = runs.flat_map(valid);
+    let order: Vec<&Measurement> = measured.filter(|m| seen.insert(key(m))).collect();
+    let weight = |m: &Measurement| rules.weight(m.method.as_str(), &m.scenario, &m.metric);
+    let blocking = order.iter().filter(|m| weight(m) == Weight::Blocking);
+    let blocking = blocking.count();
     let moving = Moving::of(baselines, rules);
     let mut changes: Vec<Change> = order
+        .into_iter()
         .map(|m| {
-            let (key, unit) = (key(m), m.unit);
+            let key = key(m);
             let before: Vec<&Blocks> = before.iter().filter_map(|run| run.get(&key)).collect();
             let after: Vec<&Blocks> = after.get(&key).into_iter().collect();
-            change(key, unit, (&before, &after), (rules, moving.of_cell(key)))
+            let asked = match weight(m) {
+                Weight::Blocking => blocking,
+                Weight::Advisory => 1,
+            };
+            let test = Test {
+                rules,
+                moves: moving.of_cell(key),
+                asked,
+            };
+            change(m, (before, after), &test)
         })
         .collect();
     correct(&mut changes);
@@ -62,9 +77,10 @@ impl<'a> Moving<'a> {
             Vec::new()
         };
         let (like, scatters): (Vec<&Measurement>, Vec<Scatter>) = cells.into_iter().unzip();
-        let moves = stats::moderated(&scatters);
+        let pooled = stats::pooled(&scatters, rules.spread);
+        let moves = stats::moderated(&scatters, pooled);
         Self {
-            spread: stats::spread(&scatters).unwrap_or(rules.spread),
+            spread: pooled.sqrt(),
             cells: like.into_iter().map(key).zip(moves).collect(),
         }
     }
@@ -97,15 +113,23 @@ pub(super) fn scatter<'a>(runs: &'a [Run], rules: &Rules) -> Vec<(&'a Measuremen
     cells.collect()
 }
 
+fn is_valid(m: &Measurement) -> bool {
+    m.valid && m.value > 0.0
+}
+
 fn valid(run: &Run) -> impl Iterator<Item = &Measurement> {
-    let all = run.measurements.iter();
-    all.filter(|m| m.valid && m.value > 0.0)
+    run.measurements.iter().filter(|m| is_valid(m))
 }
 
 fn cells(run: &Run) -> BTreeMap<Key<'_>, Blocks> {
     let mut cells: BTreeMap<Key<'_>, Blocks> = BTreeMap::new();
-    for m in valid(run) {
-        cells.entry(key(m)).or_default().values.push(m.value);
+    for m in &run.measurements {
+        let cell = cells.entry(key(m)).or_default();
+        if is_valid(m) {
+            cell.values.push(m.value);
+        } else {
+            cell.invalid += 1;
+        }
     }
     for (key, ratios) in ratios(run) {
         cells
@@ -117,19 +141,33 @@ fn cells(run: &Run) -> BTreeMap<Key<'_>, Blocks> {
     cells
 }
 
+/// How a cell is judged.
+struct Test<'a> {
+    rules: &'a Rules,
+    moves: Moves,
+    /// How many cells are asked of which none may be wrong.
+    asked: usize,
+}
+
 fn change(
-    (method, scenario, metric): Key<'_>,
-    unit: Unit,
-    (before, after): (&[&Blocks], &[&Blocks]),
-    (rules, moves): (&Rules, Moves),
+    m: &Measurement,
+    (mut before, after): (Vec<&Blocks>, Vec<&Blocks>),
+    test: &Test<'_>,
 ) -> Change {
-    let both = [before, after];
-    let paired = both
+    let unit = m.unit;
+    let is_control = m.method.as_str() == CONTROL;
+    let lost = lost(&before, &after);
+    let has_ratios = |run: &&Blocks| !run.ratios.is_empty();
+    if before.iter().any(has_ratios) {
+        // A baseline without `direct` is of another kind than the others.
+        before.retain(has_ratios);
+    }
+    let sides = [&before, &after];
+    let there = sides
         .iter()
-        .all(|side| side.iter().all(|run| !run.ratios.is_empty()));
-    let there = both.iter().all(|side| !side.is_empty());
-    let unpaired = there && !paired && method.as_str() != CONTROL;
-    let [logs_before, logs_after] = both.map(|side| -> Vec<Vec<f64>> {
+        .all(|side| side.iter().any(|run| !run.values.is_empty()));
+    let paired = sides.iter().all(|side| side.iter().all(has_ratios));
+    let [logs_before, logs_after] = sides.map(|side| -> Vec<Vec<f64>> {
         let runs = side.iter();
         runs.map(|run| logarithms(run, paired, unit)).collect()
     });
@@ -144,18 +182,51 @@ fn change(
             blocks: u32::try_from(values.len()).unwrap_or(u32::MAX),
         })
     };
+    let unpaired = there && !paired && !is_control;
+    let note = if unpaired {
+        Some("not held against `direct`, which is not in all runs".to_owned())
+    } else {
+        lost
+    };
+    let weight = test.rules.weight(m.method.as_str(), &m.scenario, &m.metric);
+    // What is left of it cannot clear a cell that gates.
+    let doubtful = weight == Weight::Blocking && note.is_some();
     Change {
-        method: method.clone(),
-        scenario: scenario.to_owned(),
-        metric: metric.to_owned(),
+        method: m.method.clone(),
+        scenario: m.scenario.clone(),
+        metric: m.metric.clone(),
         unit,
-        weight: rules.weight(method.as_str(), scenario, metric),
-        baseline: side(before),
-        candidate: side(after),
-        worsening: worsening(&logs_before, &logs_after, rules.level, moves),
-        found: Found::Same,
-        note: unpaired.then(|| "not held against `direct`, which is not in all runs".to_owned()),
+        weight,
+        baseline: side(&before),
+        candidate: side(&after),
+        worsening: (!doubtful || !unpaired)
+            .then(|| worsening(&logs_before, &logs_after, test))
+            .flatten(),
+        found: if doubtful {
+            Found::Unclear
+        } else {
+            Found::Same
+        },
+        note,
     }
+}
+
+/// Blocks without a valid figure, where the candidate has more of them than the baseline has: those that are left are
+/// the better ones.
+fn lost(before: &[&Blocks], after: &[&Blocks]) -> Option<String> {
+    let of = |runs: &[&Blocks]| {
+        let invalid: usize = runs.iter().map(|run| run.invalid).sum();
+        let valid: usize = runs.iter().map(|run| run.values.len()).sum();
+        (invalid, invalid + valid)
+    };
+    let ((was, of_before), (is, of_after)) = (of(before), of(after));
+    // By share, and by more than a block.
+    let more = is * of_before > was * of_after + of_before;
+    more.then(|| {
+        format!(
+            "{is} of {of_after} blocks have no valid figure, {was} of {of_before} in the baseline"
+        )
+    })
 }
 
 /// The logarithms of a cell's blocks, so signed that more is worse.
@@ -179,21 +250,18 @@ pub(super) fn ratios(run: &Run) -> BTreeMap<Key<'_>, BTreeMap<u32, f64>> {
     ratios
 }
 
-fn worsening(
-    before: &[Vec<f64>],
-    after: &[Vec<f64>],
-    level: f64,
-    moves: Moves,
-) -> Option<Worsening> {
-    let shift = Shift::between(before, after)?.allowing(moves);
+fn worsening(before: &[Vec<f64>], after: &[Vec<f64>], test: &Test<'_>) -> Option<Worsening> {
+    let shift = Shift::between(before, after)?.allowing(test.moves);
     let (low, high) = shift.interval();
+    // As Holm's way begins: the smallest p is held against this.
+    let level = test.rules.level / f64::from(u32::try_from(test.asked).ok()?.max(1));
     Some(Worsening {
         estimate: hodges_lehmann(&before.concat(), &after.concat())?.exp(),
         low: low.exp(),
         high: high.exp(),
         p: shift.p_above(),
         adjusted: 1.0,
-        detectable: shift.detectable(level).exp(),
+        detectable: shift.detectable(level).exp().max(1.0 + test.rules.relative),
     })
 }
 
@@ -227,14 +295,18 @@ fn judge(change: &mut Change, rules: &Rules) {
         change.note = Some(format!("no valid block in the {there}"));
         return;
     };
+    let doubtful = change.found == Found::Unclear;
     let Some(by) = change.worsening else {
         change.found = Found::Unclear;
-        change.note = Some("an interval needs three valid blocks on each side".to_owned());
+        let few = "an interval needs three valid blocks on each side";
+        change.note.get_or_insert_with(|| few.to_owned());
         return;
     };
     let large = rules.is_large(before.median, by.estimate, change.unit);
     change.found = if large && by.estimate > 1.0 && by.adjusted < rules.level {
         Found::Worse
+    } else if doubtful {
+        Found::Unclear
     } else if large && by.high < 1.0 {
         Found::Better
     } else if by.high > 1.0 + rules.unclear {

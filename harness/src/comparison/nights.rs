@@ -68,6 +68,8 @@ pub struct Alarms {
     pub first: u32,
     /// In how many the second one agreed: what `--confirm` makes of them.
     pub confirmed: u32,
+    /// In how many nothing could be said in the end.
+    pub unclear: u32,
 }
 
 impl<'a> Nights<'a> {
@@ -139,6 +141,7 @@ impl<'a> Nights<'a> {
             nights,
             first: 0,
             confirmed: 0,
+            unclear: 0,
         };
         let named = |comparison: &Comparison| {
             comparison.blocking().any(|change| {
@@ -158,6 +161,7 @@ impl<'a> Nights<'a> {
                 comparison.confirm(&self.judge(&baselines, &again), self.rules);
                 alarms.confirmed += u32::from(named(&comparison));
             }
+            alarms.unclear += u32::from(comparison.decision == Decision::Inconclusive);
         }
         alarms
     }

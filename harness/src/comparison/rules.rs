@@ -138,6 +138,14 @@ impl Rules {
         }
     }
 
+    /// The scenarios and metrics that gate.
+    pub fn blocking(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.blocking.iter().flat_map(|(scenario, metrics)| {
+            let metrics = metrics.iter();
+            metrics.map(move |metric| (scenario.as_str(), metric.as_str()))
+        })
+    }
+
     /// Whether a change from `baseline` by a factor is large enough to be worth a word.
     pub(super) fn is_large(&self, baseline: f64, factor: f64, unit: Unit) -> bool {
         let floor = self

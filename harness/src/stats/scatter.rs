@@ -2,7 +2,8 @@
 
 use super::{Moves, count, mean};
 
-/// How many runs more the pool of all cells counts as, beside a cell's own.
+/// How many runs more the pool of all cells counts as, beside a cell's own; and what was thought beforehand, beside the
+/// pool's.
 const POOL: f64 = 4.0;
 
 /// The blocks of several runs with nothing changed between them: a one-way analysis of variance with random effects.
@@ -56,15 +57,27 @@ pub fn spread(cells: &[Scatter]) -> Option<f64> {
     Some(mean(&between)?.0.max(0.0).sqrt())
 }
 
-/// By how much a run as a whole moves in each cell: its own estimate, drawn towards that of all of them, since of few
-/// runs alone it is hardly known.
+/// The variance of a run as a whole, pooled over cells, and drawn towards `thought`, the standard deviation that was
+/// thought of beforehand: of few cells and few runs chance alone may show none at all.
+#[must_use]
+pub fn pooled(cells: &[Scatter], thought: f64) -> f64 {
+    let (mut sum, mut freedom) = (POOL * thought.powi(2), POOL);
+    for cell in cells {
+        let own = count(&cell.means) - 1.0;
+        sum += own * cell.between();
+        freedom += own;
+    }
+    (sum / freedom).max(0.0)
+}
+
+/// By how much a run as a whole moves in each cell: its own estimate, drawn towards `pooled`, since of few runs alone it
+/// is hardly known.
 ///
 /// G. K. Smyth, "Linear Models and Empirical Bayes Methods for Assessing Differential Expression in Microarray
 /// Experiments", Statistical Applications in Genetics and Molecular Biology 3 (2004), §3: his moderated variance, with
 /// the degrees of freedom of the pool set and not estimated.
 #[must_use]
-pub fn moderated(cells: &[Scatter]) -> Vec<Moves> {
-    let pooled = spread(cells).map_or(0.0, |spread| spread.powi(2));
+pub fn moderated(cells: &[Scatter], pooled: f64) -> Vec<Moves> {
     let cells = cells.iter().map(|cell| {
         let own = count(&cell.means) - 1.0;
         let variance = (POOL * pooled + own * cell.between()) / (POOL + own);
@@ -115,12 +128,22 @@ mod tests {
     fn a_cell_of_its_own_kind_is_drawn_towards_the_others_and_stays_apart() {
         let calm = Scatter::of(&[[0.0, 2.0], [0.0, 2.0], [2.0, 4.0]]).unwrap();
         let wild = Scatter::of(&[[0.0, 2.0], [9.0, 11.0], [18.0, 20.0]]).unwrap();
-        let pooled = spread(&[calm.clone(), wild.clone()]).unwrap().powi(2);
-        let [a, b] = moderated(&[calm.clone(), wild.clone()]).try_into().unwrap();
+        let cells = [calm.clone(), wild.clone()];
+        let pooled = pooled(&cells, 4.0);
+        let [a, b] = moderated(&cells, pooled).try_into().unwrap();
         assert!(calm.between() < a.variance && a.variance < pooled);
         assert!(pooled < b.variance && b.variance < wild.between());
         assert_eq!(a.freedom, Some(6.0));
-        assert!(moderated(&[]).is_empty());
+        assert!(moderated(&[], pooled).is_empty());
+    }
+
+    #[test]
+    fn what_was_thought_counts_where_little_is_known() {
+        let alike = Scatter::of(&[[0.0, 2.0], [0.0, 2.0]]).unwrap();
+        let (one, many) = (vec![alike.clone()], vec![alike; 100]);
+        assert!(pooled(&one, 3.0) > 5.0, "four runs' worth of 9");
+        assert_eq!(pooled(&many, 3.0), 0.0, "a hundred cells know better");
+        assert!((pooled(&[], 3.0) - 9.0).abs() < 1e-12);
     }
 
     proptest! {

@@ -128,12 +128,24 @@ fn part(
         Matters::Effort => None,
         Matters::Latency => one(LATENCY),
         Matters::Throughput => one(throughput),
-        // Where nothing of the cluster works for a method, there is no second line.
-        Matters::Cost => COST.into_iter().filter_map(one).reduce(|sum, more| {
-            let ends = sum.1.zip(more.1).map(|(a, b)| (a.0 + b.0, a.1 + b.1));
-            (sum.0 + more.0, ends)
-        }),
+        // Where nothing of the cluster works for a method, there is no second line; what was tried and is invalid is
+        // no zero.
+        Matters::Cost => {
+            let tried = COST.into_iter();
+            let tried = tried.filter(|metric| was_tried(run, method, scenario, metric));
+            let parts: Option<Vec<Part>> = tried.map(one).collect();
+            parts?.into_iter().reduce(|sum, more| {
+                let ends = sum.1.zip(more.1).map(|(a, b)| (a.0 + b.0, a.1 + b.1));
+                (sum.0 + more.0, ends)
+            })
+        }
     }
+}
+
+/// Whether a figure was measured at all, valid or not.
+fn was_tried(run: &Run, method: &MethodId, scenario: &str, metric: &str) -> bool {
+    let mut all = run.measurements.iter();
+    all.any(|m| m.method == *method && m.scenario == scenario && m.metric == metric)
 }
 
 fn value(line: &Summary, as_ratio: bool) -> Option<Part> {
@@ -188,7 +200,7 @@ pub(super) fn reasons(
         for metric in metrics {
             // Not every method has a part in the cluster that could cost something.
             let own = summary(run, method, scenario, metric);
-            if own.is_some() || metric != COST[1] {
+            if metric != COST[1] || was_tried(run, method, scenario, metric) {
                 reasons.push(reason(run, scenario, metric, own, all));
             }
         }

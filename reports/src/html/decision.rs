@@ -28,6 +28,8 @@ enum Place {
     Tie,
     /// Best, but there are too few blocks for intervals.
     Untested,
+    /// Not best, and there are too few blocks on one side to say by how much.
+    Open,
     Behind,
 }
 
@@ -297,6 +299,7 @@ fn place(ranked: &[(&MethodId, &Standing)], method: &MethodId) -> Place {
     }
     match (of(best).1, of(mine).1) {
         (None, _) if *id == method => Place::Untested,
+        (None, _) | (_, None) if *id != method => Place::Open,
         (Some((low, high)), Some((from, to))) if *id != method && from <= high && low <= to => {
             Place::Tie
         }
@@ -311,6 +314,7 @@ fn chip(place: Place) -> Markup {
             Place::Best => { " " span.chip.best { "★ best" } }
             Place::Tie => { " " span.chip.tie { "≈ tie" } }
             Place::Untested => { " " span.chip.tie { "best, no interval" } }
+            Place::Open => { " " span.chip.tie { "no interval" } }
             Place::Behind => {}
         }
     }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use inroads_harness::comparison::{Comparison, Decision};
 use inroads_harness::expected::Outcome;
-use inroads_harness::run::{Run, Status, Warning};
+use inroads_harness::run::{Level, ProbeResult, Run, Status, Warning};
 use maud::{Markup, html};
 
 use super::view::View;
+
+/// Probes that the banner names.
+const SURPRISES: usize = 5;
 
 /// A judgement: class, mark, word, and what it means.
 type Judgement = (&'static str, &'static str, &'static str, &'static str);
@@ -21,6 +24,7 @@ pub(crate) fn head(view: &View<'_>, against: Option<&Comparison>) -> Markup {
             p.command { code { (run.run.command) } }
             div.banners {
                 (banner(status(run.run.status), &[]))
+                @if let Some(surprised) = surprised(run, against) { (surprised) }
                 @if let Some(against) = against {
                     (banner(decision(against.decision), &against.reasons))
                 }
@@ -32,6 +36,36 @@ pub(crate) fn head(view: &View<'_>, against: Option<&Comparison>) -> Markup {
             (view.stand_in_note())
         }
     }
+}
+
+/// Where required probes came out otherwise than is expected, and nobody has said that they may.
+fn surprised(run: &Run, against: Option<&Comparison>) -> Option<Markup> {
+    let verdicts = || against.into_iter().flat_map(|it| &it.verdicts);
+    let accepted = |probe: &ProbeResult| {
+        verdicts().any(|it| {
+            it.acknowledged.is_some() && it.probe == probe.id && it.method == probe.method
+        })
+    };
+    let surprises = run
+        .probes
+        .iter()
+        .filter(|it| it.level == Level::Must && it.is_surprise());
+    let names: Vec<String> = surprises
+        .filter(|it| !accepted(it))
+        .map(|it| format!("{} through {}", it.id, it.method))
+        .collect();
+    let judgement = (
+        "bad",
+        "!",
+        "Not as expected",
+        "Required probes came out otherwise than is expected of their method, for better or worse.",
+    );
+    let (shown, more) = names.split_at(names.len().min(SURPRISES));
+    let mut reasons = shown.to_vec();
+    if !more.is_empty() {
+        reasons.push(format!("{} more", more.len()));
+    }
+    (!reasons.is_empty()).then(|| banner(judgement, &reasons))
 }
 
 fn banner((class, mark, word, meaning): Judgement, reasons: &[String]) -> Markup {
@@ -86,6 +120,12 @@ fn decision(decision: Decision) -> Judgement {
             "≠",
             "Verdict changed",
             "A required probe came out otherwise than in the baseline.",
+        ),
+        Decision::Incomplete => (
+            "unsure",
+            "?",
+            "Incomplete",
+            "Figures or verdicts of the baseline are missing.",
         ),
         Decision::Inconclusive => (
             "unsure",

@@ -293,7 +293,10 @@ fn block_chart(
     let x = Axis::linear(0.5, f64::from(last) + 0.5, names.collect());
     let mut marks = Vec::new();
     for (pen, points) in lines {
-        marks.push(Mark::Line(Pen::Line(*pen), points.clone()));
+        // Where a block is missing, so is the line.
+        let lines = points.chunk_by(|a, b| b.0 - a.0 < 1.5);
+        let lines = lines.filter(|line| line.len() > 1);
+        marks.extend(lines.map(|line| Mark::Line(Pen::Line(*pen), line.to_vec())));
         marks.extend(points.iter().map(|point| Mark::Dot(*pen, *point)));
     }
     let chart = Chart {

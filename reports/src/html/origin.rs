@@ -4,6 +4,7 @@ use inroads_harness::run::Provenance;
 use maud::{Markup, html};
 
 use super::view::{View, section, wide};
+use crate::again::again;
 
 pub(crate) fn origin(view: &View<'_>) -> Markup {
     let run = view.run;
@@ -25,7 +26,7 @@ pub(crate) fn origin(view: &View<'_>) -> Markup {
         h3 #components { "Components" }
         (wide("Components", components(view)))
         h3 { "To do it again" }
-        pre tabindex="0" { code { (again(&run.run.command, run.run.seed)) } }
+        pre tabindex="0" { code { (again(run)) } }
         p {
             "The raw data, every figure and histogram, is " code { "run.json" } " beside this file; each report can be rendered \
              from it again."
@@ -52,35 +53,5 @@ fn components(view: &View<'_>) -> Markup {
                 }
             } }
         }
-    }
-}
-
-/// The command with the seed that it had, given or drawn.
-fn again(command: &str, seed: u64) -> String {
-    let seeded = command
-        .split_whitespace()
-        .any(|word| word == "--seed" || word.starts_with("--seed="));
-    if seeded {
-        command.to_owned()
-    } else {
-        format!("{command} --seed {seed}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_is_said_once() {
-        assert_eq!(again("inroads bench all", 7), "inroads bench all --seed 7");
-        assert_eq!(
-            again("inroads bench all --seed 7", 7),
-            "inroads bench all --seed 7"
-        );
-        assert_eq!(
-            again("inroads bench all --seed=7", 7),
-            "inroads bench all --seed=7"
-        );
     }
 }

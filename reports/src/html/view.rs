@@ -2,10 +2,11 @@
 
 use inroads_harness::access::Effort;
 use inroads_harness::ids::MethodId;
-use inroads_harness::run::{Measurement, Provenance, Run, ScenarioInfo, Summary, Unit};
+use inroads_harness::run::{Measurement, Run, ScenarioInfo, Summary, Unit};
 use maud::{Markup, html};
 
 use super::chart::{PENS, Pen, marker};
+use crate::again::stand_ins;
 
 /// The method that all others are held against.
 const CONTROL: &str = "direct";
@@ -113,11 +114,7 @@ impl<'a> View<'a> {
 
     /// What is ours in the place of something else.
     pub(crate) fn stand_ins(&self) -> Vec<&'a str> {
-        let components = self.run.environment.components.iter();
-        components
-            .filter(|it| it.provenance == Provenance::StandIn)
-            .map(|it| it.name.as_str())
-            .collect()
+        stand_ins(self.run)
     }
 
     /// Stands beside every figure that a stand-in touched: what serves the cluster touches them all.

@@ -3,6 +3,7 @@
 use inroads_harness::run::{Provenance, Run, Unit};
 
 use super::write;
+use crate::again::again;
 use crate::escape::{markdown as escape, markdown_code as code};
 use crate::figures::figure;
 
@@ -90,11 +91,5 @@ pub(super) fn environment(text: &mut String, run: &Run) {
             code(&environment.comparable_key)
         ),
     );
-    write(
-        text,
-        &format!(
-            "To do it again: {}\n",
-            code(&format!("{} --seed {}", run.run.command, run.run.seed))
-        ),
-    );
+    write(text, &format!("To do it again: {}\n", code(&again(run))));
 }

@@ -93,6 +93,9 @@ fn probes(run: &Run, methods: &BTreeSet<&MethodId>) -> Result<(), ReadError> {
         if probe.duration_ms < 0.0 {
             return Err(wrong(place("duration_ms"), NEGATIVE));
         }
+        if probe.duration_ms > A_YEAR_MS {
+            return Err(wrong(place("duration_ms"), "it is longer than a year"));
+        }
     }
     Ok(())
 }
@@ -220,6 +223,9 @@ fn interval(
     }
     Ok(())
 }
+
+/// Longer than anything takes, in milliseconds.
+const A_YEAR_MS: f64 = 365.0 * 86_400.0 * 1e3;
 
 const NEGATIVE: &str = "it is negative, which cannot be";
 

@@ -111,6 +111,7 @@ pub(crate) fn comparison() -> Comparison {
             candidate: None,
             seen: HOSTILE.to_owned(),
             acknowledged: Some(HOSTILE.to_owned()),
+            expired: Some(HOSTILE.to_owned()),
         }],
         decision: Decision::Regressed,
         reasons: vec![HOSTILE.to_owned()],
