@@ -170,14 +170,14 @@ fn parse(text: &str) -> Result<BTreeMap<String, BTreeMap<String, f64>>, String> 
                         return Err(wrong("a family stands there twice"));
                     }
                 }
-                "TYPE" if name == current && ["gauge", "info"].contains(&rest) => {}
+                "TYPE" if name == current && rest == "gauge" => {}
                 "UNIT" if name == current && name.ends_with(&format!("_{rest}")) => {}
                 _ => return Err(wrong("no metadata of this family")),
             }
             continue;
         }
         let (name, rest) = line.split_once('{').ok_or_else(|| wrong("no labels"))?;
-        if name != current && name != format!("{current}_info") {
+        if name != current {
             return Err(wrong("a sample of another family"));
         }
         let (labels, value) = rest.rsplit_once("} ").ok_or_else(|| wrong("no value"))?;
@@ -226,7 +226,7 @@ fn labels_from_a_cluster_are_escaped() {
     let mut run = sample();
     run.environment.cluster.kubernetes = "v1\"} 1\n# EOF\n\\".to_owned();
     let families = parse(&openmetrics(&run)).unwrap();
-    assert_eq!(families["inroads_run"].len(), 1);
+    assert_eq!(families["inroads_run_info"].len(), 1);
 }
 
 #[test]

@@ -453,7 +453,7 @@ fn several_baselines_see_smaller_changes_and_show_how_much_a_run_moves() {
         .map(|night| latency(&DIRECT, &times(&ROUTE, 1.0 + 0.1 * f64::from(night))))
         .collect();
     let unsure = against(&restless);
-    assert!(unsure.spread > 0.1, "{}", unsure.spread);
+    assert!(unsure.spread > 0.05, "{}", unsure.spread);
     assert_eq!(unsure.decision, Decision::Pass, "{unsure:?}");
 }
 

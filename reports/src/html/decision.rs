@@ -355,12 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn without_intervals_the_best_is_said_to_be_untested() {
+    fn without_an_interval_nothing_is_said_to_be_behind() {
         let all = [(90.0, None), (100.0, None), (50.0, None)];
-        assert_eq!(
-            places(&all),
-            [Place::Behind, Place::Untested, Place::Behind]
-        );
+        assert_eq!(places(&all), [Place::Open, Place::Untested, Place::Open]);
+        let all = [(90.0, None), (100.0, Some((92.0, 110.0)))];
+        assert_eq!(places(&all), [Place::Open, Place::Best]);
     }
 
     #[test]
