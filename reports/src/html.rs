@@ -8,6 +8,7 @@ mod chart;
 mod claims;
 mod cost;
 mod decision;
+mod figures;
 mod forest;
 mod head;
 mod heat;
@@ -61,6 +62,7 @@ fn page(view: &View<'_>, against: Option<&Comparison>) -> Markup {
                         (latency::percentiles(view))
                         (rates::rates(view))
                         (latency::timeline(view))
+                        (figures::figures(view))
                         (transparency::transparency(view))
                         (claims::claims(view))
                         @if let Some(against) = against { (forest::forest(view, against)) }
@@ -83,6 +85,7 @@ fn contents(compared: bool) -> Markup {
         ("percentiles", "Percentiles"),
         ("throughput", "Throughput"),
         ("timeline", "Timeline"),
+        ("figures", "Figures"),
         ("transparency", "Transparency"),
         ("claims", "Claims"),
         ("baseline", "Baseline"),

@@ -290,7 +290,7 @@ async fn look(browser: &mut Browser, url: &str) {
             let sections = browser
                 .eval("document.querySelectorAll('main > header, main > section').length")
                 .await;
-            assert_eq!(sections, json!(11));
+            assert_eq!(sections, json!(12));
             let colours = browser
                 .eval("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
                 .await;

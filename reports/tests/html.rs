@@ -28,6 +28,7 @@ fn every_section_is_there_in_its_order_and_the_baseline_only_with_a_comparison()
         "percentiles",
         "throughput",
         "timeline",
+        "figures",
         "transparency",
         "claims",
         "baseline",

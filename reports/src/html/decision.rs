@@ -247,7 +247,13 @@ impl Column<'_> {
         let standing = self.standings.iter().find(|(id, _)| *id == method);
         let Some((_, Some(standing))) = standing else {
             let tried = !view.blocks(method, self.scenario, self.metric).is_empty();
-            return html! { td.num.hatched { (if tried { "no valid figure" } else { "not measured" }) } };
+            let few = view.summary(method, self.scenario, self.metric).is_some();
+            let word = match (few, tried) {
+                (true, _) => "too few values",
+                (false, true) => "no valid figure",
+                (false, false) => "not measured",
+            };
+            return html! { td.num.hatched { (word) } };
         };
         let blocks = view.blocks(method, self.scenario, self.metric);
         html! {

@@ -163,7 +163,7 @@ fn percentile_chart(
     }
     Chart {
         label: format!(
-            "{scenario}: percentiles of {what}, by method; the tables below hold the figures"
+            "{scenario}: percentiles of {what}, by method; “Every figure” has them as a table"
         ),
         size: SIZE,
         room: ROOM,
